@@ -1,0 +1,4 @@
+// Package chain is the domain.
+package chain
+
+type nodeRef struct{}

@@ -41,6 +41,9 @@ type State struct {
 	// Raw is true where a raw export is part of it. Its holes depend on the file
 	// system that it lies on, so that Data is only an upper bound.
 	Raw bool
+	// Ways is in how many ways the snapshot can be reached. The bytes are the same
+	// on each of them; Data is that of one.
+	Ways int
 }
 
 // A step leads from a snapshot to another, or from nothing when there is no from.
@@ -67,14 +70,22 @@ func Load(dir string) (map[string]*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	var steps []step
+	var files []string
 	for _, e := range entries {
-		if e.IsDir() {
-			continue
+		if !e.IsDir() {
+			files = append(files, filepath.Join(dir, e.Name()))
 		}
-		more, err := parseFile(filepath.Join(dir, e.Name()))
+	}
+	return LoadFiles(files...)
+}
+
+// LoadFiles is Load for just these files.
+func LoadFiles(files ...string) (map[string]*State, error) {
+	var steps []step
+	for _, file := range files {
+		more, err := parseFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, e.Name()), err)
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		steps = append(steps, more...)
 	}
@@ -95,10 +106,10 @@ func assemble(steps []step) (map[string]*State, error) {
 		if known := states[s.to]; known != nil && !bytes.Equal(known.Bytes, state.Bytes) {
 			return nil, fmt.Errorf("%s: gives %q other bytes than another file does", s.file, s.to)
 		}
-		// Of two ways to a snapshot either may be the one that is served.
 		if states[s.to] == nil {
 			states[s.to] = state
 		}
+		states[s.to].Ways++
 	}
 	return states, nil
 }

@@ -46,10 +46,10 @@ func TestShrinkCutsForGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]*State{
-		"a":    {Bytes: []byte("AAAAAAAA"), Data: []Range{{0, 8}}},
-		"b":    {Bytes: []byte("A\x00\x00AA"), Data: []Range{{0, 1}, {3, 5}}},
-		"c":    {Bytes: []byte("c\x00\x00AA\x00\x00C"), Data: []Range{{0, 1}, {3, 5}, {7, 8}}},
-		"last": {Bytes: []byte("A\x00\x00AA"), Data: []Range{{0, 1}, {3, 5}}},
+		"a":    {Bytes: []byte("AAAAAAAA"), Data: []Range{{0, 8}}, Ways: 1},
+		"b":    {Bytes: []byte("A\x00\x00AA"), Data: []Range{{0, 1}, {3, 5}}, Ways: 1},
+		"c":    {Bytes: []byte("c\x00\x00AA\x00\x00C"), Data: []Range{{0, 1}, {3, 5}, {7, 8}}, Ways: 1},
+		"last": {Bytes: []byte("A\x00\x00AA"), Data: []Range{{0, 1}, {3, 5}}, Ways: 1},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -92,6 +92,13 @@ func LoadFiles(files ...string) (map[string]*State, error) {
 	return assemble(steps)
 }
 
+// LoadPart returns the states that the whole diffs at the beginning of a broken
+// export lead to.
+func LoadPart(file string) (map[string]*State, error) {
+	steps, _ := parseFile(file)
+	return assemble(steps)
+}
+
 // assemble applies every step as soon as the state that it starts from is there.
 func assemble(steps []step) (map[string]*State, error) {
 	states := make(map[string]*State)
@@ -128,6 +135,9 @@ func apply(parent *State, s step) *State {
 		case 's':
 			state.resize(r.n)
 		case 'w':
+			if at.End > int64(len(state.Bytes)) {
+				state.resize(at.End) // the size is still to come
+			}
 			copy(state.Bytes[at.Start:at.End], r.payload)
 			state.Data = add(state.Data, at)
 		case 'z':
@@ -157,7 +167,10 @@ func parseFile(path string) ([]step, error) {
 	switch {
 	case bytes.HasPrefix(data, []byte(BannerDiff1)):
 		s, err := p.diff(BannerDiff1, base)
-		return []step{s}, err
+		if err != nil {
+			return nil, err
+		}
+		return []step{s}, nil
 	case bytes.HasPrefix(data, []byte(BannerContainer)):
 		return p.container(base)
 	}
@@ -256,7 +269,10 @@ func (p *parser) container(head string) ([]step, error) {
 	p.banner(bannerDiffs)
 	var steps []step
 	for count := p.u64(); count > 0 && p.err == nil; count-- {
-		s, _ := p.diff(BannerDiff2, head)
+		s, err := p.diff(BannerDiff2, head)
+		if err != nil {
+			break
+		}
 		steps = append(steps, s)
 	}
 	return steps, p.err

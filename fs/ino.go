@@ -1,0 +1,31 @@
+package fs
+
+// The layout of inode numbers; doc.go draws it.
+const (
+	inoPartBits   = 8
+	inoSerialBits = 48
+	inoMaxSerial  = 1<<inoSerialBits - 1
+)
+
+// An inoKind is the top byte of an inode number. Numbers of kinds are never
+// given to anything else.
+type inoKind uint64
+
+const (
+	inoRoot   inoKind = 1 + iota // the root and its fixed entries, serial below
+	inoFolder                    // a folder of images/, serial counts up
+	inoImage                     // a snapshot's image, serial is its generation
+	inoLatest                    // latest.img, serial is the generation it points to
+)
+
+// Serials of inoRoot.
+const (
+	serialRoot = 1 + iota
+	serialImages
+	serialStatus
+)
+
+// makeIno puts an inode number together.
+func makeIno(kind inoKind, serial uint64, part uint8) uint64 {
+	return uint64(kind)<<(inoSerialBits+inoPartBits) | (serial&inoMaxSerial)<<inoPartBits | uint64(part)
+}

@@ -1,0 +1,71 @@
+package fs
+
+import (
+	"context"
+	"syscall"
+	"time"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// Names of the fixed entries.
+const (
+	imagesName = "images"
+	statusName = "status.json"
+)
+
+// topNode is the root. Its entries are fixed.
+type topNode struct {
+	node
+	since time.Time // when it was mounted
+}
+
+func newTopNode(t *tree) *topNode {
+	return &topNode{node: node{t: t}, since: t.opts.Clock.Now()}
+}
+
+var _ = (fusefs.NodeGetattrer)((*topNode)(nil))
+
+// Getattr is never out of date.
+func (n *topNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	n.common(&out.Attr, folderMode, n.since)
+	out.SetTimeout(timeoutLong)
+	return 0
+}
+
+var _ = (fusefs.NodeLookuper)((*topNode)(nil))
+
+// Lookup knows the fixed entries.
+func (n *topNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	switch name {
+	case imagesName:
+		child := &folderNode{node: node{t: n.t}}
+		child.fill(&out.Attr)
+		setTimeouts(out)
+		return n.NewInode(ctx, child, fusefs.StableAttr{
+			Mode: syscall.S_IFDIR, Ino: makeIno(inoRoot, serialImages, 0),
+		}), 0
+	case statusName:
+		child := &statusNode{node: node{t: n.t}}
+		if errno := child.fill(&out.Attr); errno != 0 {
+			return nil, errno
+		}
+		out.SetEntryTimeout(timeoutLong) // its attributes are asked for each time
+		return n.NewInode(ctx, child, fusefs.StableAttr{
+			Mode: syscall.S_IFREG, Ino: makeIno(inoRoot, serialStatus, 0),
+		}), 0
+	}
+	return nil, syscall.ENOENT
+}
+
+var _ = (fusefs.NodeOpendirHandler)((*topNode)(nil))
+
+// OpendirHandle lists the fixed entries.
+func (n *topNode) OpendirHandle(context.Context, uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
+	root := makeIno(inoRoot, serialRoot, 0)
+	return &dirHandle{self: root, parent: root, fixed: []fuse.DirEntry{
+		{Name: imagesName, Mode: syscall.S_IFDIR, Ino: makeIno(inoRoot, serialImages, 0)},
+		{Name: statusName, Mode: syscall.S_IFREG, Ino: makeIno(inoRoot, serialStatus, 0)},
+	}}, 0, 0
+}

@@ -135,7 +135,7 @@ func (l *Library) Pending(name string) {
 	l.mu.Lock()
 	l.images[name] = &state{ready: make(chan struct{})}
 	l.mu.Unlock()
-	l.emit(chain.Event{Image: name, Appear: true})
+	l.Emit(chain.Event{Image: name, Appear: true})
 }
 
 // A Spec is a snapshot to serve.
@@ -184,7 +184,7 @@ func (l *Library) Set(name string, specs ...Spec) *chain.Image {
 		close(s.ready)
 	}
 	l.mu.Unlock()
-	l.emit(event)
+	l.Emit(event)
 	return image
 }
 
@@ -227,11 +227,18 @@ func (l *Library) Vanish(name string) {
 		}
 	}
 	l.mu.Unlock()
-	l.emit(event)
+	l.Emit(event)
 }
 
-// emit tells the listeners, as the real one does, from the caller's goroutine.
-func (l *Library) emit(event chain.Event) {
+// Mute ends all subscriptions: from now on nobody is told of changes.
+func (l *Library) Mute() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.listeners)
+}
+
+// Emit tells the listeners, as the real one does, from the caller's goroutine.
+func (l *Library) Emit(event chain.Event) {
 	l.mu.Lock()
 	listeners := slices.Collect(maps.Values(l.listeners))
 	l.mu.Unlock()

@@ -72,28 +72,3 @@ type Config struct {
 	// Timeout bounds Connect, besides its context; 0 = DefaultTimeout.
 	Timeout time.Duration
 }
-
-// entity is the user as librados wants it, with its type.
-func (c Config) entity() string {
-	switch {
-	case c.User == "":
-		return "client.admin"
-	case strings.Contains(c.User, "."):
-		return c.User
-	}
-	return "client." + c.User
-}
-
-func (c Config) cluster() string {
-	if c.Cluster == "" {
-		return "ceph"
-	}
-	return c.Cluster
-}
-
-func (c Config) timeout() time.Duration {
-	if c.Timeout <= 0 {
-		return DefaultTimeout
-	}
-	return c.Timeout
-}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -37,6 +38,31 @@ type Conn struct {
 func Version() (string, error) {
 	dot := func(major, minor, patch int) string { return fmt.Sprintf("%d.%d.%d", major, minor, patch) }
 	return fmt.Sprintf("librbd %s, librados %s", dot(rbd.Version()), dot(rados.Version())), nil
+}
+
+// entity is the user as librados wants it, with its type.
+func (c Config) entity() string {
+	switch {
+	case c.User == "":
+		return "client.admin"
+	case strings.Contains(c.User, "."):
+		return c.User
+	}
+	return "client." + c.User
+}
+
+func (c Config) cluster() string {
+	if c.Cluster == "" {
+		return "ceph"
+	}
+	return c.Cluster
+}
+
+func (c Config) timeout() time.Duration {
+	if c.Timeout <= 0 {
+		return DefaultTimeout
+	}
+	return c.Timeout
 }
 
 // Connect connects to the cluster of cfg and returns once a monitor has accepted

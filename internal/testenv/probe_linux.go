@@ -1,10 +1,12 @@
 package testenv
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,6 +41,9 @@ func probeFUSEAsRoot(dir string) error {
 	return errors.Join(dev.Close(), unix.Unmount(dir, unix.MNT_DETACH))
 }
 
+// fusermountLimit ends a fusermount3 that hangs; it normally takes milliseconds.
+const fusermountLimit = 10 * time.Second
+
 // probeFUSEAsUser goes the way go-fuse goes for an ordinary user: fusermount3
 // mounts and passes the device back through a socket.
 func probeFUSEAsUser(dir string) error {
@@ -56,13 +61,15 @@ func probeFUSEAsUser(dir string) error {
 	remote := os.NewFile(uintptr(pair[1]), "fusermount3-remote")
 	defer func() { _, _ = local.Close(), remote.Close() }()
 
-	mount := exec.Command(program, "-o", "nosuid,nodev", "--", dir)
+	ctx, cancel := context.WithTimeout(context.Background(), fusermountLimit)
+	defer cancel()
+	mount := exec.CommandContext(ctx, program, "-o", "nosuid,nodev", "--", dir)
 	mount.Env = append(os.Environ(), "_FUSE_COMMFD=3")
 	mount.ExtraFiles = []*os.File{remote}
 	if out, err := mount.CombinedOutput(); err != nil {
 		return fmt.Errorf("fusermount3: %w: %s", err, out)
 	}
-	if out, err := exec.Command(program, "-u", "-z", "--", dir).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, program, "-u", "-z", "--", dir).CombinedOutput(); err != nil {
 		return fmt.Errorf("fusermount3 -u: %w: %s", err, out)
 	}
 	return nil

@@ -67,7 +67,7 @@ func Capabilities() []string {
 
 // Need returns when the machine has every capability in caps. Otherwise it skips
 // the test, or fails it when RequireVar names the missing capability. An unknown
-// name, in caps or in RequireVar, fails the test: a misspelt name must not skip
+// name, in caps or in RequireVar, fails the test: a misspelled name must not skip
 // it for ever.
 func Need(t testing.TB, caps ...string) {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"rbdbackupfs/chain"
 )
@@ -30,6 +31,8 @@ type Content struct {
 	Short bool
 	// Block, if set, is received from once for each read.
 	Block chan struct{}
+	// Reads counts reads.
+	Reads atomic.Int64
 }
 
 // Allocated is the number of bytes in extents.
@@ -63,6 +66,7 @@ type view struct {
 }
 
 func (v *view) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	v.Reads.Add(1)
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}

@@ -57,7 +57,7 @@ func Mount(mountpoint string, lib Library, options Options) (*Server, error) {
 	session, err := fuse.NewServer(fusefs.NewNodeFS(t.root, nodeOptions(o)), path, mountOptions(o))
 	if err != nil {
 		t.close()
-		return nil, &Error{Op: "mount", Path: path, Err: err, Hint: mountHint(err)}
+		return nil, mountError(path, err)
 	}
 	s := &Server{tree: t, fuse: session, mountpoint: path, done: make(chan struct{})}
 	// Before the first request is answered the kernel has nothing to invalidate.
@@ -194,6 +194,10 @@ func checkAllowed(path string, o Options) error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
+	if err := unix.Access(fuseDevice, unix.R_OK|unix.W_OK); err != nil {
+		return &Error{Op: "mount", Path: path, Err: fmt.Errorf("%s: %w: %w", fuseDevice, ErrNotAllowed, err),
+			Hint: "Have root run chmod 666 " + fuseDevice + ", its usual mode, or mount as root"}
+	}
 	if _, err := findHelper(); err != nil {
 		return &Error{Op: "mount", Path: path, Err: err,
 			Hint: "Install it (package fuse3), or mount as root, which needs none"}
@@ -219,12 +223,17 @@ func confAllowsOther(file string) bool {
 	return false
 }
 
-func mountHint(err error) string {
+// mountError explains what go-fuse says of a mount that failed.
+func mountError(path string, err error) error {
+	typed := &Error{Op: "mount", Path: path, Err: err}
 	switch {
 	case os.Geteuid() != 0:
-		return "fusermount3 has printed the reason"
+		// It writes to stderr itself, and go-fuse's words end in a newline.
+		typed.Err = fmt.Errorf("%w: %s", ErrNotAllowed, strings.TrimSpace(err.Error()))
+		typed.Hint = "fusermount3 has printed the reason"
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
-		return "A container needs CAP_SYS_ADMIN and " + fuseDevice + " to mount"
+		typed.Err = fmt.Errorf("%w: %w", ErrNotAllowed, err)
+		typed.Hint = "A container needs CAP_SYS_ADMIN and " + fuseDevice + " to mount"
 	}
-	return ""
+	return typed
 }

@@ -73,3 +73,11 @@ type Warning struct {
 func (w Warning) String() string {
 	return fmt.Sprintf("%s (at byte %d)", w.Reason, w.Pos)
 }
+
+// bytesText is "1 byte" or "7 bytes".
+func bytesText(n int64) string {
+	if n == 1 {
+		return "1 byte"
+	}
+	return fmt.Sprintf("%d bytes", n)
+}

@@ -107,7 +107,7 @@ func Detect(prefix []byte) Format {
 		return Container
 	case len(prefix) > 0 && isBannerPrefix(prefix):
 		return RBDPrefix
-	case has("rbd diff v"), has("rbd image v"), has("rbd image diffs"):
+	case has("rbd diff v"), has("rbd image v"), has(bannerDiffs[:DetectLen]):
 		return RBDOther
 	case has("QFI\xfb"):
 		return Qcow2

@@ -15,13 +15,6 @@ func (r *Reader) startDiff(rec *Record) error {
 		r.state = stateDone
 		return io.EOF
 	}
-	r.diff = newDiffRules()
-	if !r.single {
-		var f *fault
-		if r.diff, f = r.group.start(); f != nil {
-			return r.bad(r.src.pos, f)
-		}
-	}
 	banner := bannerDiffV1
 	if r.v2 {
 		banner = bannerDiffV2
@@ -29,6 +22,13 @@ func (r *Reader) startDiff(rec *Record) error {
 	pos := r.src.pos
 	if err := r.expect(banner, fmt.Sprintf("diff %d of %d", r.group.done+1, r.group.count)); err != nil {
 		return err
+	}
+	r.diff = newDiffRules()
+	if !r.single {
+		var f *fault
+		if r.diff, f = r.group.start(); f != nil {
+			return r.bad(pos, f)
+		}
 	}
 	rec.Kind, rec.Pos, rec.Index, rec.Count = DiffStart, pos, int(r.group.done), r.group.count
 	r.state = stateRecord
@@ -138,7 +138,7 @@ func (r *Reader) extent(rec *Record, tag byte) error {
 		if rec.Length > math.MaxInt64-r.src.pos {
 			return r.bad(rec.Pos, faultf("data of %d bytes is longer than any file", n))
 		}
-		r.left, r.inDiff, r.dataEnd = rec.Length, rec.Pos, r.src.pos+rec.Length
+		r.left, r.dataRec, r.dataEnd = rec.Length, rec.Pos, r.src.pos+rec.Length
 	}
 	if past {
 		return r.pastSize(rec, f)
@@ -267,7 +267,7 @@ func (r *Reader) skipUnknown(tag byte) error {
 	}
 	r.warn(Warning{Pos: pos, Reason: fmt.Sprintf("unknown record %q is skipped", tag),
 		Hint: "A newer release of Ceph may have written it; rbd import of 16.2 skips it too"})
-	r.inDiff, r.dataEnd = pos, r.src.pos+int64(length)
+	r.dataRec, r.dataEnd = pos, r.src.pos+int64(length)
 	r.src.skip(int64(length))
 	return nil
 }

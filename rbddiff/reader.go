@@ -35,8 +35,8 @@ type Reader struct {
 	header   headerRules
 	group    containerRules
 	diff     diffRules
-	inDiff   int64 // offset of the record whose payload src skips, for messages
-	dataEnd  int64 // offset where that payload ends
+	dataRec  int64 // offset of the last record with a payload, for messages
+	dataEnd  int64 // offset where its payload ends
 	left     int64 // payload of the current Data record that wasn't read yet
 	warnings []Warning
 	dropped  int // warnings past maxWarnings
@@ -85,7 +85,11 @@ func (r *Reader) readBanner() error {
 	if len(prefix) == 0 {
 		return r.cut("the file is empty")
 	}
-	return &Error{Pos: pos, Reason: "the format is " + r.format.String(), Hint: r.format.Hint(), Err: ErrUnsupported}
+	reason := "the file's format is " + r.format.String()
+	if r.format == Unknown {
+		reason = "neither an rbd diff nor a format-2 export: the file has no banner that is known"
+	}
+	return &Error{Pos: pos, Reason: reason, Hint: r.format.Hint(), Err: ErrUnsupported}
 }
 
 // NewDiffReader reads one diff whose banner stands at pos: what Scan gave as
@@ -211,8 +215,8 @@ func (r *Reader) short(err error, what string) error {
 	end := r.src.stop()
 	switch {
 	case end < r.dataEnd:
-		return r.cutAt(end, fmt.Sprintf("the file ends inside the data of the record at byte %d, %d bytes are missing",
-			r.inDiff, r.dataEnd-end))
+		return r.cutAt(end, fmt.Sprintf("the file ends inside the data of the record at byte %d, %s short",
+			r.dataRec, bytesText(r.dataEnd-end)))
 	case end == r.src.pos && what == "":
 		return r.cutAt(end, "the file ends without an end record")
 	case what == "":

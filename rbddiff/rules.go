@@ -67,7 +67,9 @@ func (d *diffRules) addTo(name string) *fault {
 
 func (d *diffRules) checkEnds() *fault {
 	if d.hasFrom && d.hasTo && d.from == d.to {
-		return faultf("the diff starts and ends at the same snapshot %q", d.to)
+		f := faultf("the diff starts and ends at the same snapshot %q", d.to)
+		f.hint = "A diff from a snapshot to itself holds no change: remove the file"
+		return f
 	}
 	return nil
 }

@@ -189,7 +189,7 @@ func (s *scanner) trailing() error {
 	s.info.Trailing = rest
 	s.info.Warnings = append(s.info.Warnings, Warning{
 		Pos:    pos,
-		Reason: fmt.Sprintf("%d bytes after the end of the export are ignored", rest),
+		Reason: fmt.Sprintf("%s after the end of the export, which are ignored", bytesText(rest)),
 		Hint:   "If two exports were put into one file, split it here; otherwise make the export again",
 	})
 	return nil

@@ -29,6 +29,7 @@ type source struct {
 	pos  int64 // offset of the next byte to parse
 	at   int64 // offset of the next byte that r gives
 	end  int64 // bytes from here on don't exist; MaxInt64 when not known
+	eof  int64 // where r said io.EOF: the file ends here or before
 	err  error // of a read that also gave bytes
 
 	want  int   // bytes to ask of r
@@ -82,16 +83,13 @@ func (s *source) skip(n int64) {
 // fill reads once.
 func (s *source) fill(n int) error {
 	if s.lo == s.hi {
-		s.lo, s.hi = 0, 0
 		if err := s.move(); err != nil {
 			return err
 		}
-		s.adapt()
 	}
-	if len(s.buf)-s.lo < n {
-		s.hi = copy(s.buf, s.buf[s.lo:s.hi])
-		s.lo = 0
-	}
+	s.adapt()
+	s.hi = copy(s.buf, s.buf[s.lo:s.hi])
+	s.lo = 0
 	want := min(max(s.want, n-(s.hi-s.lo)), len(s.buf)-s.hi)
 	got, err := s.read(s.buf[s.hi : s.hi+want])
 	s.hi += got
@@ -107,13 +105,14 @@ func (s *source) move() error {
 		return s.discard()
 	}
 	if s.pos >= s.end {
+		s.eof = s.end
 		return io.EOF
 	}
 	if _, err := s.seek.Seek(s.pos, io.SeekStart); err != nil {
 		// File systems refuse offsets past their largest file: that too is
 		// past the end of this one.
 		if end, endErr := s.seek.Seek(0, io.SeekEnd); endErr == nil && end < s.pos {
-			s.at = end
+			s.at, s.eof = end, end
 			return io.EOF
 		}
 		return err
@@ -145,7 +144,7 @@ func (s *source) adapt() {
 		s.want *= 4
 		if s.want > len(s.buf) {
 			s.want = largeBuffer
-			s.buf = make([]byte, largeBuffer)
+			s.buf = append(make([]byte, 0, largeBuffer), s.buf...)[:largeBuffer]
 		}
 	}
 	s.heads, s.last = 0, s.pos
@@ -157,6 +156,7 @@ func (s *source) read(p []byte) (int, error) {
 		p = p[:max(left, 0)]
 	}
 	if len(p) == 0 {
+		s.eof = s.end
 		return 0, io.EOF
 	}
 	for range 100 {
@@ -171,6 +171,7 @@ func (s *source) read(p []byte) (int, error) {
 			return n, nil
 		}
 		if err != nil {
+			s.eof = s.at
 			return 0, plainEOF(err)
 		}
 	}
@@ -207,10 +208,10 @@ func (s *source) readInto(p []byte) (int, error) {
 	return n, nil
 }
 
-// stop says where the file ends, after io.EOF. A seek past the end leaves at
-// behind it; a file that is growing may end later than a read saw.
+// stop says where the file ends, after io.EOF. A read after a seek past the end
+// doesn't tell where that is; a file that is growing may end later than it said.
 func (s *source) stop() int64 {
-	end := min(s.at, s.end)
+	end := min(s.eof, s.end)
 	if size, ok := s.size(); ok {
 		end = min(end, size)
 	}

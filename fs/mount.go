@@ -173,10 +173,10 @@ func mountOptions(o Options) *fuse.MountOptions {
 		IgnoreSecurityLabels:     true,
 		// Bytes are read into the reply's buffer; there is nothing to splice.
 		DisableSplice: true,
-		// The kernel then asks for attributes with the names only while a program
-		// uses them: ls -l does, ls doesn't.
-		ExtraCapabilities: fuse.CAP_READDIRPLUS_AUTO,
-		Logger:            slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
+		// Names only: ls of 100,000 snapshots in 1,000 images takes half the time and
+		// a tenth of the memory; ls -l, which asks for each, two to three times as long.
+		DisableReadDirPlus: true,
+		Logger:             slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 		PanicHandler: func(cause any) fuse.Status {
 			o.Logger.Error("a request panicked", slog.String("cause", fmt.Sprint(cause)),
 				slog.String("stack", string(debug.Stack())))

@@ -76,6 +76,9 @@ var (
 
 // Getxattr tells where the bytes come from.
 func (n *imageNode) Getxattr(_ context.Context, name string, dest []byte) (uint32, syscall.Errno) {
+	if !ours(name) {
+		return 0, syscall.ENODATA
+	}
 	return snapshotAttributes(n.snap.Load()).get(name, dest)
 }
 

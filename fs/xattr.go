@@ -93,6 +93,10 @@ func (a attributes) length() int {
 	return length
 }
 
+// ours reports whether an attribute may be one of these. ls -l asks each file
+// for two that aren't; these must cost nothing.
+func ours(name string) bool { return strings.HasPrefix(name, xattrPrefix) }
+
 // get copies a value, with the semantics of getxattr(2).
 func (a attributes) get(name string, dest []byte) (uint32, syscall.Errno) {
 	for _, attribute := range a {

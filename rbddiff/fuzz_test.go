@@ -64,10 +64,10 @@ func checkVerdictParts(t *testing.T, err error, size int64) {
 	if e.Pos < 0 || e.Pos > size || e.Reason == "" || e.Hint == "" {
 		t.Errorf("%+v", e)
 	}
-	if e.Err != ErrIncomplete && e.Err != ErrCorrupt && e.Err != ErrUnsupported {
+	if !errors.Is(err, ErrIncomplete) && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrUnsupported) {
 		t.Errorf("%v is of no kind", err)
 	}
-	if e.Err == ErrIncomplete && e.Pos != size {
+	if errors.Is(err, ErrIncomplete) && e.Pos != size {
 		t.Errorf("%v: the file ends at %d", err, size)
 	}
 }

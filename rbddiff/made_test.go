@@ -135,6 +135,21 @@ func allocated(run func()) uint64 {
 	return least
 }
 
+// TestManyWarnings: a file of nothing but oddities doesn't fill the memory.
+func TestManyWarnings(t *testing.T) {
+	const n = 1000
+	info, err := Scan(strings.NewReader(image(strings.Repeat(v2("X", "abc"), n), 1, diffV2(sizeV2(9)))), -1)
+	if err != nil || len(info.Warnings) != maxWarnings+1 {
+		t.Fatal(info, err)
+	}
+	if got, want := info.Warnings[0].String(), "unknown record 'X' is skipped (at byte 13)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := info.Warnings[maxWarnings].Reason, fmt.Sprintf("%d more warnings", n-maxWarnings); !strings.HasPrefix(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // TestManyDiffs: the number of diffs is bounded, whatever the count says.
 func TestManyDiffs(t *testing.T) {
 	var diffs bytes.Buffer

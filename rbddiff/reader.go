@@ -61,8 +61,9 @@ func NewReader(src io.Reader) (*Reader, error) {
 
 func (r *Reader) readBanner() error {
 	err := r.src.need(len(bannerDiffV1))
-	if err == nil && string(r.src.bytes(len(bannerDiffV1))) == bannerImage[:len(bannerDiffV1)] {
-		err = r.src.need(len(bannerImage))
+	if err == nil && string(r.src.bytes(len(bannerDiffV1))) != bannerDiffV1 {
+		// Only now: a stream that is a whole diff may have no more bytes.
+		err = r.src.need(DetectLen)
 	}
 	if err != nil && err != io.EOF {
 		return r.failed(err)
@@ -124,7 +125,7 @@ func (r *Reader) Warnings() []Warning {
 		return r.warnings
 	}
 	return append(r.warnings[:maxWarnings:maxWarnings], Warning{
-		Pos: r.src.pos, Reason: fmt.Sprintf("%d more warnings of this kind", r.dropped),
+		Pos: r.src.pos, Reason: fmt.Sprintf("%d more warnings", r.dropped),
 	})
 }
 

@@ -239,11 +239,10 @@ func (s *source) rest() (int64, error) {
 	}
 	for {
 		_, err := s.read(s.buf)
-		switch {
-		case err == nil:
-		case err == io.EOF:
+		if err == io.EOF {
 			return s.at - s.pos, nil
-		default:
+		}
+		if err != nil {
 			return s.at - s.pos, err
 		}
 	}

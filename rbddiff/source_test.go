@@ -144,7 +144,7 @@ func TestPayloadCut(t *testing.T) {
 		if wrong := checkError(err, ErrIncomplete, int64(len(content)), "2 bytes short"); wrong != nil {
 			t.Error(wrong)
 		}
-		if _, again := r.Next(); again != err {
+		if _, again := r.Next(); !errors.Is(again, err) {
 			t.Errorf("Next: %v, want %v", again, err)
 		}
 	}

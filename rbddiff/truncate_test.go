@@ -57,7 +57,7 @@ func TestTruncated(t *testing.T) {
 				cut := content[:n]
 				info, err := Scan(bytes.NewReader(cut), -1)
 				var e *Error
-				if !errors.As(err, &e) || e.Err != ErrIncomplete || e.Pos != n {
+				if !errors.As(err, &e) || !errors.Is(err, ErrIncomplete) || e.Pos != n {
 					t.Fatalf("cut to %d of %d bytes: %v, %+v", n, len(content), err, info)
 				}
 				if _, sized := Scan(bytes.NewReader(content), n); fmt.Sprint(sized) != fmt.Sprint(err) {
@@ -97,7 +97,7 @@ func TestTruncatedFile(t *testing.T) {
 		}
 		_, err := Scan(file, -1)
 		var e *Error
-		if !errors.As(err, &e) || e.Err != ErrIncomplete || e.Pos != n {
+		if !errors.As(err, &e) || !errors.Is(err, ErrIncomplete) || e.Pos != n {
 			t.Fatalf("cut to %d bytes: %v", n, err)
 		}
 	}

@@ -71,9 +71,9 @@ func checkError(err, kind error, pos int64, reason string) error {
 	var e *Error
 	switch {
 	case !errors.As(err, &e):
-		return fmt.Errorf("error %v, want an *Error", err)
-	case kind == nil || e.Err != kind:
-		return fmt.Errorf("error of kind %v, want %v: %w", e.Err, kind, err)
+		return fmt.Errorf("error %w, want an *Error", err)
+	case kind == nil || !errors.Is(err, kind):
+		return fmt.Errorf("%w: want the kind %q", err, fmt.Sprint(kind))
 	case e.Pos != pos || !strings.Contains(e.Reason, reason):
 		return fmt.Errorf("%w, want %q at %d", err, reason, pos)
 	case e.Hint == "" || strings.ContainsAny(e.Reason+e.Hint, "\n"):

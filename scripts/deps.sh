@@ -120,7 +120,8 @@ check_go() {
     fi
     say "This project needs Go $want or newer; this machine has ${have:-none}."
     say "Distributions are often behind. Get it from https://go.dev/dl/ :"
-    say "    rm -rf /usr/local/go && tar -C /usr/local -xzf go$want.linux-amd64.tar.gz"
+    case $(uname -m) in x86_64) arch=amd64 ;; aarch64) arch=arm64 ;; *) arch=$(uname -m) ;; esac
+    say "    rm -rf /usr/local/go && tar -C /usr/local -xzf go$want.linux-$arch.tar.gz"
     say "    export PATH=/usr/local/go/bin:\$PATH"
     return 1
 }

@@ -95,7 +95,7 @@ func (c *Case) add(line string) error {
 		return fmt.Errorf("want KEY: TEXT, got %q", line)
 	}
 	if name, ok := strings.CutPrefix(key, "file "); ok {
-		data, err := compile(text)
+		data, err := Compile(text)
 		c.Files = append(c.Files, File{name, data})
 		return err
 	}

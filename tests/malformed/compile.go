@@ -32,8 +32,8 @@ import (
 	"strings"
 )
 
-// compile makes the bytes of a file.
-func compile(text string) ([]byte, error) {
+// Compile makes the bytes of a file.
+func Compile(text string) ([]byte, error) {
 	c := &compiler{rest: text}
 	for c.err == nil {
 		word := c.word()

@@ -14,7 +14,7 @@ func TestCompile(t *testing.T) {
 		`raw "a b\n"*2 cut 5`:                "a b\na",
 	}
 	for text, want := range tests {
-		got, err := compile(text)
+		got, err := Compile(text)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
@@ -23,7 +23,7 @@ func TestCompile(t *testing.T) {
 		}
 	}
 	for _, text := range []string{`nonsense`, `t`, `w 1`, `cut 1`, `s x`} {
-		if _, err := compile(text); err == nil {
+		if _, err := Compile(text); err == nil {
 			t.Errorf("%s: no error", text)
 		}
 	}

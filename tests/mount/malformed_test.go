@@ -126,7 +126,7 @@ func checkServed(t *testing.T, m *Mount, c malformed.Case, listing Listing) {
 			continue
 		}
 		for _, s := range img.Snapshots {
-			served[s.Label] = true
+			served[s.Bytes()] = true
 			if state := stateOf(t, m, c, s, want); state == nil {
 				t.Errorf("%s is served", s.Label)
 			} else {
@@ -144,7 +144,7 @@ func checkServed(t *testing.T, m *Mount, c malformed.Case, listing Listing) {
 // stateOf finds what a served snapshot must hold, nil when it may not be served.
 func stateOf(t *testing.T, m *Mount, c malformed.Case, s Snapshot, want map[string]*model.State) *model.State {
 	t.Helper()
-	if state := want[s.Label]; state != nil {
+	if state := want[s.Bytes()]; state != nil {
 		return state
 	}
 	// Of several files that claim a snapshot each full one is served by itself.

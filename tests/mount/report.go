@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"testing"
 )
@@ -54,6 +55,7 @@ type Image struct {
 // A Snapshot is one that is served.
 type Snapshot struct {
 	Name      string            `json:"name"`
+	Base64    string            `json:"name_base64"` // where the name isn't UTF-8
 	Label     string            `json:"label"`
 	Path      string            `json:"path"` // below the mountpoint
 	Size      int64             `json:"size"`
@@ -62,6 +64,14 @@ type Snapshot struct {
 	Depth     int               `json:"depth"`
 	Trust     string            `json:"trust"`
 	Meta      map[string]string `json:"meta"`
+}
+
+// Bytes is the snapshot's name, or its label where that says more.
+func (s Snapshot) Bytes() string {
+	if name, err := base64.StdEncoding.DecodeString(s.Base64); err == nil && s.Base64 != "" {
+		return string(name)
+	}
+	return s.Label
 }
 
 // List runs `ls --json` and returns what it printed, and its exit status.
@@ -73,4 +83,9 @@ func List(t testing.TB, args ...string) (Listing, int) {
 		t.Fatalf("no JSON: %v in %v", err, r)
 	}
 	return l, r.Code
+}
+
+// String is for messages.
+func (p Problem) String() string {
+	return p.Kind + " " + p.File + " " + p.Snapshot + ": " + p.Reason + ". " + p.Cure
 }

@@ -83,8 +83,8 @@ func processHolders(mountpoint string) []Holder {
 	}
 	var holders []Holder
 	for _, pid := range numbers("/proc") {
-		dir := filepath.Join("/proc", strconv.Itoa(pid))
-		if other, err := os.Readlink(filepath.Join(dir, "ns/mnt")); err == nil && other != namespace {
+		dir := "/proc/" + strconv.Itoa(pid)
+		if other, err := os.Readlink(dir + "/ns/mnt"); err == nil && other != namespace {
 			continue // its paths mean something else, and it doesn't hold this mount
 		}
 		used := processUses(dir, mountpoint)
@@ -164,7 +164,7 @@ func loopHolders(mountpoint string, mounts []mountEntry) []Holder {
 	}
 	var holders []Holder
 	for _, device := range devices {
-		backing, err := os.ReadFile(filepath.Join(device, "loop/backing_file"))
+		backing, err := os.ReadFile(device + "/loop/backing_file")
 		if err != nil {
 			continue
 		}

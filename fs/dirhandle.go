@@ -25,7 +25,7 @@ type dirHandle struct {
 
 const dotEntries = 2
 
-var _ = (fusefs.FileReaddirenter)((*dirHandle)(nil))
+var _ fusefs.FileReaddirenter = (*dirHandle)(nil)
 
 // Readdirent returns the next entry, nil at the end. It is valid until the next
 // call; go-fuse makes one at a time for each handle.
@@ -66,7 +66,7 @@ func (h *dirHandle) at(i int) (fuse.DirEntry, bool) {
 	return fuse.DirEntry{}, false
 }
 
-var _ = (fusefs.FileSeekdirer)((*dirHandle)(nil))
+var _ fusefs.FileSeekdirer = (*dirHandle)(nil)
 
 // Seekdir goes on at an offset that an entry had, or at the beginning.
 func (h *dirHandle) Seekdir(_ context.Context, off uint64) syscall.Errno {

@@ -33,6 +33,8 @@ func newLogLimit(logger *slog.Logger, now func() time.Time) *logLimit {
 
 // log logs the message or counts it. The first message of a window says how
 // many were left out before.
+//
+//nolint:sloglint // the callers' messages are constants
 func (l *logLimit) log(level slog.Level, key, msg string, attrs ...slog.Attr) {
 	pass, suppressed := l.take(key)
 	if !pass {

@@ -3,6 +3,7 @@ package fs_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -70,7 +72,7 @@ func start(t testing.TB, path, options string, cmd ...string) (*process, error) 
 	if len(cmd) > 0 {
 		program = readable(t, program) // by another user
 	}
-	args := append(cmd, program)
+	args := slices.Concat(cmd, []string{program})
 	p := &process{Cmd: exec.Command(args[0], args[1:]...), Path: path}
 	p.Env = append(os.Environ(), helperVar+"="+path, helperOptionsVar+"="+options)
 	p.Stderr = os.Stderr
@@ -88,7 +90,7 @@ func start(t testing.TB, path, options string, cmd ...string) (*process, error) 
 		return p, nil
 	}
 	rest, readErr := io.ReadAll(p.out)
-	return p, fmt.Errorf("%s%s (%v, %v)", line, rest, err, readErr)
+	return p, errors.Join(errors.New(line+string(rest)), err, readErr)
 }
 
 // end kills the process, and removes what it may have left.
@@ -132,16 +134,8 @@ func readable(t testing.TB, program string) string {
 // publicDir is t.TempDir for any user.
 func publicDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "rbdbackupfs-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.Chmod(dir, 0o755); err != nil {
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return dir

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	maxBackground = 64               // reads ahead in flight
+	maxBackground = 32               // reads ahead in flight, 1 MiB each
 	endWait       = 10 * time.Second // for the session to end after unmounting
 	fuseConf      = "/etc/fuse.conf"
 	fuseDevice    = "/dev/fuse"
@@ -30,6 +30,7 @@ type Server struct {
 	tree       *tree
 	fuse       *fuse.Server
 	mountpoint string
+	dev        string        // "major:minor" of the mount
 	done       chan struct{} // closed when all is over
 	unmount    sync.Mutex    // one at a time
 }
@@ -59,7 +60,7 @@ func Mount(mountpoint string, lib Library, options Options) (*Server, error) {
 		t.close()
 		return nil, mountError(path, err)
 	}
-	s := &Server{tree: t, fuse: session, mountpoint: path, done: make(chan struct{})}
+	s := &Server{tree: t, fuse: session, mountpoint: path, dev: deviceAt(path), done: make(chan struct{})}
 	// Before the first request is answered the kernel has nothing to invalidate.
 	cancel := lib.Subscribe(t.changed)
 	go s.serve(cancel)
@@ -67,6 +68,16 @@ func Mount(mountpoint string, lib Library, options Options) (*Server, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// deviceAt is the device of what was just mounted at path.
+func deviceAt(path string) string {
+	p, err := resolvePlace(path)
+	if err != nil {
+		return ""
+	}
+	entry, _ := p.mounted()
+	return entry.dev
 }
 
 // serve answers requests until the mount is gone.
@@ -115,7 +126,7 @@ func (s *Server) Unmount() error {
 	default:
 	}
 	clock := s.tree.opts.Clock
-	if err := unmountPath(s.mountpoint, clock); err != nil && !s.gone(err) {
+	if err := s.unmountOurs(clock); err != nil {
 		return err
 	}
 	ctx, cancel := clock.WithTimeout(context.Background(), endWait)
@@ -126,22 +137,45 @@ func (s *Server) Unmount() error {
 	case <-ctx.Done():
 		return &Error{
 			Op: "unmount", Path: s.mountpoint, Err: ErrBusy,
-			Hint: "It is unmounted here; another mount namespace, perhaps a container, still has it",
+			Hint: "It is unmounted here, but still open or in another mount namespace, perhaps a container's",
 		}
 	}
 }
 
-// gone reports whether err only says that somebody was quicker.
-func (s *Server) gone(err error) bool {
-	if errors.Is(err, ErrBusy) {
-		return false
+// unmountOurs unmounts this mount and no other: somebody may have taken it away
+// and mounted something else at the same place.
+func (s *Server) unmountOurs(clock *Clock) error {
+	mounted, err := s.onTop()
+	if err != nil || !mounted {
+		return err
 	}
-	p, resolveErr := resolvePlace(s.mountpoint)
-	if resolveErr != nil {
-		return false
+	err = unmountPath(s.mountpoint, clock)
+	if err == nil || errors.Is(err, ErrBusy) {
+		return err
 	}
-	entry, mounted := p.mounted()
-	return !mounted || entry.fsType != FSType
+	if still, checkErr := s.onTop(); checkErr == nil && !still {
+		return nil // somebody was quicker
+	}
+	return err
+}
+
+// onTop reports whether this mount is what is seen at the mountpoint. It is an
+// error if it is there, under another.
+func (s *Server) onTop() (bool, error) {
+	p, err := resolvePlace(s.mountpoint)
+	if err != nil {
+		return false, &Error{Op: "unmount", Path: s.mountpoint, Err: err}
+	}
+	if entry, mounted := p.mounted(); mounted && entry.dev == s.dev {
+		return true, nil
+	}
+	for _, entry := range p.mounts {
+		if entry.path == s.mountpoint && entry.dev == s.dev {
+			return false, &Error{Op: "unmount", Path: s.mountpoint, Err: ErrBusy,
+				Hint: "Something else is mounted on the same folder: umount " + s.mountpoint}
+		}
+	}
+	return false, nil
 }
 
 // nodeOptions leaves all timeouts to the nodes.

@@ -331,3 +331,29 @@ func ext4Library(t testing.TB) *fstest.Library {
 	lib.Set("vm", fstest.Spec{Name: "s", Content: fstest.Data(data)})
 	return lib
 }
+
+// A server unmounts its own mount and no other that is at the same place.
+func TestUnmountOnlyOurs(t *testing.T) {
+	testenv.Need(t, "root")
+	m := fstest.NewMount(t, small(), rbdfs.Options{})
+	if err := syscall.Mount("on-top", m.Path, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, m.Unmount(), rbdfs.ErrBusy, "Something else is mounted")
+	wantError(t, rbdfs.Umount(m.Path), rbdfs.ErrNotMounted, "tmpfs")
+	if err := syscall.Unmount(m.Path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Unmount(m.Path, 0); err != nil { // ours, behind its back
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("other", m.Path, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Unmount(); err != nil {
+		t.Error(err)
+	}
+	if err := syscall.Unmount(m.Path, 0); err != nil {
+		t.Errorf("the other mount has gone with ours: %v", err)
+	}
+}

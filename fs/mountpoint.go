@@ -50,7 +50,7 @@ func cleanStale(path string, o Options) error {
 		return mountpointError(path, errors.New("an rbdbackupfs is mounted there already"),
 			"Use it, or unmount it first: rbdbackupfs umount "+path)
 	}
-	if err := detach(path); err != nil {
+	if err := detach(path, o.Clock); err != nil {
 		return mountpointError(path, fmt.Errorf("stale mount of a process that is gone: %w", err),
 			"Remove it: umount -l "+path)
 	}

@@ -29,7 +29,7 @@ type node struct {
 	t *tree
 }
 
-var _ = (fusefs.NodeAccesser)((*node)(nil))
+var _ fusefs.NodeAccesser = (*node)(nil)
 
 // Access is asked only where the kernel doesn't judge by the modes itself
 // (default_permissions); then nobody gets in but the owner of the mount.
@@ -44,7 +44,7 @@ func (n *node) Access(_ context.Context, mask uint32) syscall.Errno {
 	return 0
 }
 
-var _ = (fusefs.NodeStatfser)((*node)(nil))
+var _ fusefs.NodeStatfser = (*node)(nil)
 
 // Statfs shows what the served snapshots hold, and that nothing is free.
 func (n *node) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {

@@ -34,7 +34,7 @@ func (n *folderNode) fill(out *fuse.Attr) {
 	n.common(out, folderMode, mtime)
 }
 
-var _ = (fusefs.NodeGetattrer)((*folderNode)(nil))
+var _ fusefs.NodeGetattrer = (*folderNode)(nil)
 
 // Getattr gives the newest snapshot's time as the folder's.
 func (n *folderNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -64,7 +64,7 @@ func (n *folderNode) image(ctx context.Context, op string) (*chain.Image, syscal
 	return image, 0
 }
 
-var _ = (fusefs.NodeLookuper)((*folderNode)(nil))
+var _ fusefs.NodeLookuper = (*folderNode)(nil)
 
 // Lookup waits for the image's chain only where the name may be a snapshot's.
 func (n *folderNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
@@ -140,7 +140,7 @@ func (n *folderNode) snapshots(image *chain.Image) *snapshotIndex {
 	return n.index
 }
 
-var _ = (fusefs.NodeOpendirHandler)((*folderNode)(nil))
+var _ fusefs.NodeOpendirHandler = (*folderNode)(nil)
 
 // OpendirHandle waits for the image's chain, if this is an image.
 func (n *folderNode) OpendirHandle(ctx context.Context, _ uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
@@ -164,8 +164,8 @@ func (n *folderNode) OpendirHandle(ctx context.Context, _ uint32) (fusefs.FileHa
 }
 
 var (
-	_ = (fusefs.NodeGetxattrer)((*folderNode)(nil))
-	_ = (fusefs.NodeListxattrer)((*folderNode)(nil))
+	_ fusefs.NodeGetxattrer  = (*folderNode)(nil)
+	_ fusefs.NodeListxattrer = (*folderNode)(nil)
 )
 
 // attributes are those of an image; other folders have none.

@@ -40,7 +40,7 @@ func (n *imageNode) at(off int64) location {
 	return location{image: snap.Image, snapshot: snap.Label(), offset: off}
 }
 
-var _ = (fusefs.NodeGetattrer)((*imageNode)(nil))
+var _ fusefs.NodeGetattrer = (*imageNode)(nil)
 
 // Getattr gives the snapshot's size, and the bytes that are really there.
 func (n *imageNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -49,7 +49,7 @@ func (n *imageNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.At
 	return 0
 }
 
-var _ = (fusefs.NodeOpener)((*imageNode)(nil))
+var _ fusefs.NodeOpener = (*imageNode)(nil)
 
 // Open takes a view that outlives the snapshot's entry.
 func (n *imageNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
@@ -70,8 +70,8 @@ func (n *imageNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, ui
 }
 
 var (
-	_ = (fusefs.NodeGetxattrer)((*imageNode)(nil))
-	_ = (fusefs.NodeListxattrer)((*imageNode)(nil))
+	_ fusefs.NodeGetxattrer  = (*imageNode)(nil)
+	_ fusefs.NodeListxattrer = (*imageNode)(nil)
 )
 
 // Getxattr tells where the bytes come from.
@@ -94,7 +94,7 @@ type imageHandle struct {
 	view View
 }
 
-var _ = (fusefs.FileReader)((*imageHandle)(nil))
+var _ fusefs.FileReader = (*imageHandle)(nil)
 
 // Read fills dest up to the snapshot's size, or gives an error. One short read
 // would make the kernel take everything behind it for the end of the file.
@@ -119,7 +119,7 @@ func (h *imageHandle) Read(_ context.Context, dest []byte, off int64) (fuse.Read
 	return nil, errno
 }
 
-var _ = (fusefs.FileLseeker)((*imageHandle)(nil))
+var _ fusefs.FileLseeker = (*imageHandle)(nil)
 
 // Lseek finds data and holes; the kernel does the rest of lseek itself.
 func (h *imageHandle) Lseek(_ context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
@@ -142,7 +142,7 @@ func (h *imageHandle) Lseek(_ context.Context, off uint64, whence uint32) (uint6
 	return uint64(found), 0
 }
 
-var _ = (fusefs.FileReleaser)((*imageHandle)(nil))
+var _ fusefs.FileReleaser = (*imageHandle)(nil)
 
 // Release closes the view.
 func (h *imageHandle) Release(context.Context) syscall.Errno {

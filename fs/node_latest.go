@@ -26,7 +26,7 @@ func (n *latestNode) fill(out *fuse.Attr) {
 	out.Size = uint64(len(n.target))
 }
 
-var _ = (fusefs.NodeGetattrer)((*latestNode)(nil))
+var _ fusefs.NodeGetattrer = (*latestNode)(nil)
 
 // Getattr gives the time of the snapshot it points to.
 func (n *latestNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -35,7 +35,7 @@ func (n *latestNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.A
 	return 0
 }
 
-var _ = (fusefs.NodeReadlinker)((*latestNode)(nil))
+var _ fusefs.NodeReadlinker = (*latestNode)(nil)
 
 // Readlink gives a name in the same folder.
 func (n *latestNode) Readlink(context.Context) ([]byte, syscall.Errno) { return []byte(n.target), 0 }

@@ -40,14 +40,14 @@ func (n *statusNode) fill(out *fuse.Attr) syscall.Errno {
 	return 0
 }
 
-var _ = (fusefs.NodeGetattrer)((*statusNode)(nil))
+var _ fusefs.NodeGetattrer = (*statusNode)(nil)
 
 // Getattr gives the size that an open would get now.
 func (n *statusNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	return n.fill(&out.Attr)
 }
 
-var _ = (fusefs.NodeOpener)((*statusNode)(nil))
+var _ fusefs.NodeOpener = (*statusNode)(nil)
 
 // Open takes the status of now.
 func (n *statusNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
@@ -64,7 +64,7 @@ func (n *statusNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, u
 // statusHandle is the status of one moment.
 type statusHandle []byte
 
-var _ = (fusefs.FileReader)(statusHandle(nil))
+var _ fusefs.FileReader = statusHandle(nil)
 
 // Read returns what is left from off.
 func (h statusHandle) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {

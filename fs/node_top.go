@@ -25,7 +25,7 @@ func newTopNode(t *tree) *topNode {
 	return &topNode{node: node{t: t}, since: t.opts.Clock.Now()}
 }
 
-var _ = (fusefs.NodeGetattrer)((*topNode)(nil))
+var _ fusefs.NodeGetattrer = (*topNode)(nil)
 
 // Getattr is never out of date.
 func (n *topNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -34,7 +34,7 @@ func (n *topNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.Attr
 	return 0
 }
 
-var _ = (fusefs.NodeLookuper)((*topNode)(nil))
+var _ fusefs.NodeLookuper = (*topNode)(nil)
 
 // Lookup knows the fixed entries.
 func (n *topNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
@@ -59,7 +59,7 @@ func (n *topNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 	return nil, syscall.ENOENT
 }
 
-var _ = (fusefs.NodeOpendirHandler)((*topNode)(nil))
+var _ fusefs.NodeOpendirHandler = (*topNode)(nil)
 
 // OpendirHandle lists the fixed entries.
 func (n *topNode) OpendirHandle(context.Context, uint32) (fusefs.FileHandle, uint32, syscall.Errno) {

@@ -38,9 +38,9 @@ func resolvePlace(path string) (place, error) {
 		if _, mounted := p.mounted(); mounted {
 			return p, nil
 		}
-		target, err := os.Readlink(p.path)
-		if err != nil {
-			return p, nil // no symlink, or nothing at all
+		target := readlink(p.path)
+		if target == "" {
+			return p, nil
 		}
 		if !filepath.IsAbs(target) {
 			target = filepath.Join(dir, target)
@@ -48,6 +48,16 @@ func resolvePlace(path string) (place, error) {
 		p.path = filepath.Clean(target)
 	}
 	return place{}, &iofs.PathError{Op: "resolve", Path: path, Err: syscall.ELOOP}
+}
+
+// readlink returns the target of a symlink, empty for anything else and for
+// nothing at all.
+func readlink(path string) string {
+	target, err := os.Readlink(path)
+	if err != nil {
+		return ""
+	}
+	return target
 }
 
 // resolveExisting resolves the symlinks of the part of dir that exists.

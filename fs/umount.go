@@ -19,6 +19,8 @@ import (
 const (
 	busyTries = 20
 	busyPause = 25 * time.Millisecond
+
+	helperWait = 30 * time.Second // for fusermount3
 )
 
 // Umount unmounts the rbdbackupfs at path, of this process or another. A stale
@@ -42,7 +44,7 @@ func Umount(path string) error {
 	}
 	clock := systemClock()
 	if errors.Is(probe(p.path, clock), syscall.ENOTCONN) {
-		return wrapUnmount(p.path, detach(p.path))
+		return wrapUnmount(p.path, detach(p.path, clock))
 	}
 	return unmountPath(p.path, clock)
 }
@@ -64,7 +66,7 @@ func mountedHint(p place) string {
 // unmountPath unmounts path, and explains what is in the way.
 func unmountPath(path string, clock *Clock) error {
 	for try := 1; ; try++ {
-		err := unmountOnce(path, 0)
+		err := unmountOnce(path, 0, clock)
 		if !errors.Is(err, syscall.EBUSY) {
 			return wrapUnmount(path, err)
 		}
@@ -94,10 +96,10 @@ func wrapUnmount(path string, err error) error {
 }
 
 // detach takes path out of the tree at once, whoever uses it.
-func detach(path string) error { return unmountOnce(path, unix.MNT_DETACH) }
+func detach(path string, clock *Clock) error { return unmountOnce(path, unix.MNT_DETACH, clock) }
 
 // unmountOnce unmounts as root by the system call, else through fusermount3.
-func unmountOnce(path string, flags int) error {
+func unmountOnce(path string, flags int, clock *Clock) error {
 	if os.Geteuid() == 0 {
 		if err := unix.Unmount(path, flags|unix.UMOUNT_NOFOLLOW); err != nil {
 			return os.NewSyscallError("umount2", err)
@@ -113,7 +115,9 @@ func unmountOnce(path string, flags int) error {
 		args = append(args, "-z")
 	}
 	var said bytes.Buffer
-	cmd := exec.Command(helper, append(args, "--", path)...)
+	ctx, cancel := clock.WithTimeout(context.Background(), helperWait)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, helper, append(args, "--", path)...)
 	cmd.Stderr = &said
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	if err := cmd.Run(); err != nil {

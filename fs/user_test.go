@@ -109,6 +109,29 @@ func as(args ...string) ([]byte, error) {
 	return exec.Command(args[0], args[1:]...).CombinedOutput()
 }
 
+// The options of a user reach the kernel through fusermount3.
+func TestUserOptions(t *testing.T) {
+	if !asUserTest(t) {
+		return
+	}
+	p, err := start(t, userFolder(t), "ro,noexec,noatime,umask=0277,max_read=65536,fsname=/a b", asNobody()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{`/a\040b ` + p.Path + " fuse.rbdbackupfs ro,", "noexec", "noatime", "max_read=65536", "user_id=65534"} {
+		if !strings.Contains(string(data), part) {
+			t.Errorf("%q is not in %s", part, data)
+		}
+	}
+	if out, err := as("stat", "-c", "%a", p.Path); err != nil || string(out) != "500\n" {
+		t.Errorf("%s, %v", out, err)
+	}
+}
+
 // A user's allow_other needs the administrator's word; the message says so.
 func TestUserAllowOther(t *testing.T) {
 	if !asUserTest(t) {

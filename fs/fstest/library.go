@@ -35,7 +35,7 @@ type state struct {
 	image *chain.Image
 }
 
-var _ = (fs.Library)((*Library)(nil))
+var _ fs.Library = (*Library)(nil)
 
 // New returns a library without images that isn't listed.
 func New() *Library {

@@ -15,7 +15,7 @@ mode=${1:-all}
 pkg=${PKG:-./...}
 flags=${TESTFLAGS:-}
 
-# The tests in tests/ drive whole programs; once is enough for them.
+# Once is enough for what drives whole programs or looks at the sources.
 packages() { CGO_ENABLED=0 go list -tags noceph "$pkg" | grep -Ev '^rbdbackupfs/tests(/|$)' || true; }
 
 # Where interleaving matters.

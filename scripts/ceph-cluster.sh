@@ -156,7 +156,9 @@ up() {
     # Both wait for what they need: creating for the OSD, initialising for its pool.
     ask ceph -c "$dir/ceph.conf" osd pool create rbd 8 || die "pool create: $(tail -n 5 "$log")"
     ask rbd -c "$dir/ceph.conf" pool init rbd || die "pool init: $(tail -n 5 "$log")"
-    alive mon && alive osd || die "a daemon died: $(tail -n 5 "$log")"
+    if ! alive mon || ! alive osd; then
+        die "a daemon died: $(tail -n 5 "$log")"
+    fi
 }
 
 # gone waits until a killed process is no more. What is left of it until its

@@ -30,7 +30,7 @@ type Server struct {
 	tree       *tree
 	fuse       *fuse.Server
 	mountpoint string
-	dev        string        // "major:minor" of the mount
+	entry      mountEntry    // what mounting added
 	done       chan struct{} // closed when all is over
 	unmount    sync.Mutex    // one at a time
 }
@@ -60,7 +60,7 @@ func Mount(mountpoint string, lib Library, options Options) (*Server, error) {
 		t.close()
 		return nil, mountError(path, err)
 	}
-	s := &Server{tree: t, fuse: session, mountpoint: path, dev: deviceAt(path), done: make(chan struct{})}
+	s := &Server{tree: t, fuse: session, mountpoint: path, entry: entryAt(path), done: make(chan struct{})}
 	// Before the first request is answered the kernel has nothing to invalidate.
 	cancel := lib.Subscribe(t.changed)
 	go s.serve(cancel)
@@ -70,14 +70,14 @@ func Mount(mountpoint string, lib Library, options Options) (*Server, error) {
 	return s, nil
 }
 
-// deviceAt is the device of what was just mounted at path.
-func deviceAt(path string) string {
+// entryAt is what was just mounted at path.
+func entryAt(path string) mountEntry {
 	p, err := resolvePlace(path)
 	if err != nil {
-		return ""
+		return mountEntry{}
 	}
 	entry, _ := p.mounted()
-	return entry.dev
+	return entry
 }
 
 // serve answers requests until the mount is gone.
@@ -166,11 +166,12 @@ func (s *Server) onTop() (bool, error) {
 	if err != nil {
 		return false, &Error{Op: "unmount", Path: s.mountpoint, Err: err}
 	}
-	if entry, mounted := p.mounted(); mounted && entry.dev == s.dev {
+	// Device numbers and ids are used again, so all has to be the same.
+	if entry, mounted := p.mounted(); mounted && entry == s.entry {
 		return true, nil
 	}
 	for _, entry := range p.mounts {
-		if entry.path == s.mountpoint && entry.dev == s.dev {
+		if entry == s.entry {
 			return false, &Error{Op: "unmount", Path: s.mountpoint, Err: ErrBusy,
 				Hint: "Something else is mounted on the same folder: umount " + s.mountpoint}
 		}
@@ -183,7 +184,7 @@ func nodeOptions(o Options) *fusefs.Options {
 	return &fusefs.Options{
 		NullPermissions: true,
 		RootStableAttr:  &fusefs.StableAttr{Ino: makeIno(inoRoot, serialRoot, 0)},
-		Logger:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
+		Logger:          slog.NewLogLogger(fuseLog{o.Logger.Handler()}, slog.LevelWarn),
 	}
 }
 
@@ -210,7 +211,7 @@ func mountOptions(o Options) *fuse.MountOptions {
 		// Names only: ls of 100,000 snapshots in 1,000 images takes half the time and
 		// a tenth of the memory; ls -l, which asks for each, two to three times as long.
 		DisableReadDirPlus: true,
-		Logger:             slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
+		Logger:             slog.NewLogLogger(fuseLog{o.Logger.Handler()}, slog.LevelWarn),
 		PanicHandler: func(cause any) fuse.Status {
 			o.Logger.Error("a request panicked", slog.String("cause", fmt.Sprint(cause)),
 				slog.String("stack", string(debug.Stack())))

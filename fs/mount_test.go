@@ -218,6 +218,10 @@ func TestStoppedProcess(t *testing.T) {
 	if err := p.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(p.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("%v, %v", status, err)
+	}
 	_, err = rbdfs.Mount(p.Path, small(), rbdfs.Options{Clock: impatient()})
 	wantError(t, err, rbdfs.ErrNoAnswer, "Resume")
 	if err := p.Process.Signal(syscall.SIGCONT); err != nil {

@@ -16,7 +16,10 @@ pkg=${PKG:-./...}
 flags=${TESTFLAGS:-}
 
 # Once is enough for what drives whole programs or looks at the sources.
-packages() { CGO_ENABLED=0 go list -tags noceph "$pkg" | grep -Ev '^rbdbackupfs/tests(/|$)' || true; }
+packages() {
+    CGO_ENABLED=0 go list -tags noceph "$pkg" |
+        grep -Ev '^rbdbackupfs/(tests|scripts|internal/archtest)(/|$)' || true
+}
 
 # Where interleaving matters.
 concurrent='^rbdbackupfs/(chain|fs)(/|$)'

@@ -62,7 +62,7 @@ func TestRun(t *testing.T) {
 			name:   "a failure shows its output only",
 			passes: []string{"one: cd DIR && go test -json ./bad"},
 			code:   1,
-			want:   []string{"FAIL sample/bad", "want 1, got 2"}, wantNot: "TestC",
+			want:   []string{"FAIL sample/bad", "--- FAIL: TestB", "want 1, got 2"}, wantNot: "TestC",
 			totals: "1 passed, 1 failed, 0 skipped",
 		},
 		{

@@ -192,12 +192,26 @@ func (r *report) dump(name string) {
 		if id.Package != name {
 			continue
 		}
-		for _, line := range r.output[id] {
+		verdicts, rest := split(r.output[id])
+		for _, line := range append(verdicts, rest...) {
 			if !noise(line) {
 				r.printf("     %s", line)
 			}
 		}
 	}
+}
+
+// split takes the "--- FAIL: TestName" out of a test's output, to stand above
+// what it said instead of below.
+func split(lines []string) (verdicts, rest []string) {
+	for _, line := range lines {
+		if strings.HasPrefix(strings.TrimSpace(line), "--- ") {
+			verdicts = append(verdicts, line)
+		} else {
+			rest = append(rest, line)
+		}
+	}
+	return verdicts, rest
 }
 
 // noise says whether a line only tells that a test began, paused or went on.

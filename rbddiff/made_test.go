@@ -52,6 +52,7 @@ func TestMade(t *testing.T) {
 		{"row 19 z-straddle-tail", v1(sizeV1(100), zeroV1(99, 2), "e"), "corrupt 21 ends past"},
 		{"row 21 z-len-max", v1(sizeV1(100), zeroV1(0, math.MaxUint64), "e"), "corrupt 21 passes the largest offset"},
 		{"row 21 without size", v1(nameV1("f", "a"), zeroV1(0, MaxSize+1), "e"), "corrupt 18 passes the largest offset"},
+		{"row 22 far and long", v1(nameV1("f", "a"), zeroV1(MaxSize, MaxSize), "e"), "corrupt 18 passes the largest offset"},
 		{"row 25 w-len-2^64-1", v1(nameV1("f", "a"), "w"+le64(0)+le64(math.MaxUint64), "e"), "corrupt 18 passes"},
 		{"w that ends past any file", v1(nameV1("f", "a"), "w"+le64(0)+le64(MaxSize), "e"), "incomplete 36 inside the data"},
 		{"row 27 w-len0", v1(sizeV1(100), dataV1(100, ""), "e"), "accept"},
@@ -133,6 +134,25 @@ func allocated(run func()) uint64 {
 		least = min(least, after.TotalAlloc-before.TotalAlloc)
 	}
 	return least
+}
+
+// TestLongNames: the names of all snapshots together are bounded.
+func TestLongNames(t *testing.T) {
+	const n = MaxNamesTotal/MaxName + 1
+	diffs := make([]string, n)
+	prev := ""
+	for i := range diffs {
+		name := fmt.Sprintf("%0*d", MaxName, i)
+		records := []string{nameV2("t", name), sizeV2(1)}
+		if prev != "" {
+			records = append(records, nameV2("f", prev))
+		}
+		diffs[i], prev = diffV2(records...), name
+	}
+	info, err := Scan(strings.NewReader(image("", n, diffs...)), -1)
+	if err == nil || !strings.Contains(err.Error(), "longer than 16 MiB") || len(info.Steps) != n-1 {
+		t.Fatal(err)
+	}
 }
 
 // TestManyWarnings: a file of nothing but oddities doesn't fill the memory.

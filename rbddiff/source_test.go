@@ -253,6 +253,19 @@ func TestStartInside(t *testing.T) {
 	}
 }
 
+// TestFarInside: data that would end past the largest offset of any file.
+func TestFarInside(t *testing.T) {
+	const pos = 1 << 40
+	content := v1(nameV1("f", "a"), "w"+le64(0)+le64(MaxSize), "e")
+	r, err := NewDiffReader(streamOnly{strings.NewReader(content)}, DiffV1, pos)
+	for err == nil {
+		_, err = r.Next()
+	}
+	if wrong := checkError(err, ErrCorrupt, pos+18, "longer than any file"); wrong != nil {
+		t.Error(wrong)
+	}
+}
+
 // TestHeaderSum: equal for the same diff in both formats, different for others.
 func TestHeaderSum(t *testing.T) {
 	sums := make(map[uint64]string)

@@ -132,6 +132,26 @@ func TestWriterRefuses(t *testing.T) {
 	}
 }
 
+// TestWriterCounts: the caller need not number the diffs.
+func TestWriterCounts(t *testing.T) {
+	var out bytes.Buffer
+	w, err := NewWriter(&out, Container)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start, size, end := Record{Kind: DiffStart, Count: 2}, Record{Kind: Size, Size: 9}, Record{Kind: End}
+	for _, rec := range []Record{{Kind: HeaderEnd}, start, {Kind: To, Name: "a"}, size, end, start, {Kind: From, Name: "a"}, size, end} {
+		err = errors.Join(err, w.WriteRecord(rec))
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	want := image("", 2, diffV2(nameV2("t", "a"), sizeV2(9)), diffV2(nameV2("f", "a"), sizeV2(9)))
+	if out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+}
+
 func TestWriterTooMuchData(t *testing.T) {
 	w, err := NewWriter(io.Discard, DiffV1)
 	if err != nil {

@@ -25,6 +25,7 @@ const levelNone = slog.LevelDebug
 // that needs it, so that comes first: ENOENT is for names that aren't there.
 func errnoRules() []errnoRule {
 	return []errnoRule{
+		{errBytes, syscall.EIO, slog.LevelError},
 		{iofs.ErrNotExist, syscall.EIO, slog.LevelError},
 		{chain.ErrDamaged, syscall.EIO, slog.LevelError},
 		{errGone, syscall.ESTALE, levelNone},
@@ -39,6 +40,9 @@ func errnoRules() []errnoRule {
 // errGone wraps chain.ErrNotFound of an entry that the kernel still had. ESTALE
 // makes the kernel look it up again, once.
 var errGone = errors.New("the entry is gone")
+
+// errBytes wraps whatever keeps an open image's bytes from being read.
+var errBytes = errors.New("the bytes can't be read")
 
 // errShort is a View that broke its promise.
 var errShort = errors.New("fewer bytes than asked for, and no error")

@@ -33,6 +33,7 @@ func TestErrnoTable(t *testing.T) {
 		"damaged, file missing":     {fmt.Errorf("%w: %w", chain.ErrDamaged, missingFile), syscall.EIO},
 		"backup file missing":       {missingFile, syscall.EIO},
 		"not found, file missing":   {fmt.Errorf("%w: %w", chain.ErrNotFound, missingFile), syscall.EIO},
+		"bytes not found":           {fmt.Errorf("%w: %w", errBytes, chain.ErrNotFound), syscall.EIO},
 		"no data":                   {chain.ErrNoData, syscall.ENXIO},
 		"entry gone":                {fmt.Errorf("%w: %w", errGone, chain.ErrNotFound), syscall.ESTALE},
 		"interrupted":               {context.Canceled, syscall.EINTR},
@@ -165,5 +166,38 @@ func TestBlocks(t *testing.T) {
 		if got := blocks(bytes); got != want {
 			t.Errorf("blocks(%d) = %d, want %d", bytes, got, want)
 		}
+	}
+}
+
+// names is a library as far as folders go.
+type names []string
+
+func (n *names) Names() []string { return *n }
+
+// A folder keeps its number while it is there, and has another when it is back.
+func TestFolderIndex(t *testing.T) {
+	list := names{"a/b", "c"}
+	index := newFolderIndex(&list)
+	a, b := index.get("a").ino(), index.get("a/b").ino()
+	list = names{"a", "a/b", "a/b.img", "b", "c"}
+	if index.get("b") != nil {
+		t.Error("built anew, though nothing was said to have changed")
+	}
+	index.invalidate()
+	if index.get("a").ino() != a || index.get("a/b").ino() != b || !index.get("a").isImage {
+		t.Error("folders that stayed have changed")
+	}
+	if f := index.get("a").child("b%2Eimg"); f == nil || f.path != "a/b.img" || f.parentIno() != a {
+		t.Errorf("child: %+v", f)
+	}
+	list = names{"c"}
+	index.invalidate()
+	if index.get("a") != nil || index.get("").child("a") != nil {
+		t.Error("folders that are gone are still there")
+	}
+	list = names{"a/b"}
+	index.invalidate()
+	if now := index.get("a").ino(); now == a || index.get("a/b").ino() == b {
+		t.Error("folders that came back have their old numbers")
 	}
 }

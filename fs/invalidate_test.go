@@ -150,10 +150,14 @@ func TestImagesComeAndGo(t *testing.T) {
 	if _, err := os.Stat(m.Images("new")); !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
+	parent := stat(t, m.Images("a")).Ino
 	lib.Set("new", spec)
 	eventually(t, "an image appears", readsAs(m.Images("new/s.img"), []byte("s")))
 	lib.Set("a", spec) // a folder becomes an image
 	eventually(t, "a folder is an image", readsAs(m.Images("a/s.img"), []byte("s")))
+	if stat(t, m.Images("a")).Ino != parent {
+		t.Error("a folder that stays has another inode number")
+	}
 	if !readsAs(m.Images("a/b/s.img"), []byte("s"))() {
 		t.Error("the image in it has gone")
 	}

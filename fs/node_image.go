@@ -112,11 +112,16 @@ func (h *imageHandle) Read(_ context.Context, dest []byte, off int64) (fuse.Read
 	if err == nil || errors.Is(err, io.EOF) {
 		err = fmt.Errorf("%d of %d bytes: %w", read, len(dest), errShort)
 	}
-	errno := h.n.t.errno("read", h.n.at(off), err)
-	if errno != syscall.EINTR { // the mount is ending
-		errno = syscall.EIO
+	return nil, h.fail("read", off, err)
+}
+
+// fail is EIO whatever the error, and logged, unless the mount is ending. An
+// entry that is open was found, so a library's ErrNotFound is about its bytes.
+func (h *imageHandle) fail(op string, off int64, err error) syscall.Errno {
+	if !errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("%w: %w", errBytes, err)
 	}
-	return nil, errno
+	return h.n.t.errno(op, h.n.at(off), err)
 }
 
 var _ fusefs.FileLseeker = (*imageHandle)(nil)
@@ -136,8 +141,11 @@ func (h *imageHandle) Lseek(_ context.Context, off uint64, whence uint32) (uint6
 	default:
 		return 0, syscall.EINVAL
 	}
-	if err != nil {
-		return 0, h.n.t.errno("seek", h.n.at(int64(off)), err)
+	switch {
+	case errors.Is(err, chain.ErrNoData):
+		return 0, syscall.ENXIO
+	case err != nil:
+		return 0, h.fail("seek", int64(off), err)
 	}
 	return uint64(found), 0
 }

@@ -67,7 +67,8 @@ func (n *notifier) close() {
 	n.wg.Wait()
 }
 
-// tell invalidates what the kernel may have of an event's entries.
+// tell invalidates what the kernel may have of an event's entries. With an entry
+// the kernel drops the folder's own attributes, so its time is asked for anew.
 func (n *notifier) tell(event chain.Event) {
 	folder := n.reach(event.Image)
 	if folder == nil {
@@ -87,7 +88,6 @@ func (n *notifier) tell(event chain.Event) {
 	if event.Latest {
 		n.entry(folder, treename.Latest, true)
 	}
-	n.note(folder.NotifyContent(-1, 0)) // attributes only: the folder's time
 }
 
 // entriesOf invalidates what is left of an image that is gone, in a folder that
@@ -120,7 +120,6 @@ func (n *notifier) reach(image string) *fusefs.Inode {
 		now := n.t.folders.get(path)
 		if now == nil || child != nil && child.StableAttr().Ino != now.ino() {
 			n.entry(at, file, now != nil)
-			n.note(at.NotifyContent(-1, 0))
 			return nil
 		}
 		at = child

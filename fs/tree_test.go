@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -155,7 +156,11 @@ func TestReaddirSeek(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeFile(t, dir)
+	before := lib.Asked()
 	first, err := dir.Readdirnames(-1)
+	if asked := lib.Asked() - before; asked > 2 {
+		t.Errorf("listing names looked into the image %d times", asked)
+	}
 	if err != nil || len(first) != 3001 {
 		t.Fatalf("%d names, %v", len(first), err)
 	}
@@ -213,6 +218,23 @@ func TestStatusOption(t *testing.T) {
 	got, err := os.ReadFile(filepath.Join(m.Path, "status.json"))
 	if err != nil || !bytes.Equal(got, content) {
 		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+}
+
+// What is read is one status, whatever size the one before had.
+func TestStatusIsWhole(t *testing.T) {
+	var calls atomic.Int64
+	m := fstest.NewMount(t, small(), rbdfs.Options{Status: func() ([]byte, error) {
+		n := calls.Add(1) * 7919 % 20_000
+		return append(bytes.Repeat([]byte("s"), int(n)), '.'), nil
+	}})
+	path := filepath.Join(m.Path, "status.json")
+	for range 100 {
+		stat(t, path)
+		got, err := os.ReadFile(path)
+		if err != nil || len(got) == 0 || bytes.IndexByte(got, '.') != len(got)-1 || len(bytes.Trim(got, "s.")) > 0 {
+			t.Fatalf("%d bytes, %v: %.20q", len(got), err, got)
+		}
 	}
 }
 

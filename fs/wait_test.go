@@ -157,6 +157,9 @@ func TestWaitIsInterrupted(t *testing.T) {
 			if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != signal {
 				t.Errorf("%v, %s", err, &said)
 			}
+			if logged := m.Log.Take("request ended in an error"); len(logged) != 0 {
+				t.Errorf("logged: %q", logged)
+			}
 		})
 	}
 }

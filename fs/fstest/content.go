@@ -1,6 +1,7 @@
 package fstest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -23,10 +24,9 @@ type Range struct{ Off, End int64 }
 type Content struct {
 	Size    int64
 	Extents []Extent
-	// Damaged ranges give chain.ErrDamaged, wrapped as a real one would be.
+	// Damaged ranges give Cause, or chain.ErrDamaged.
 	Damaged []Range
-	// Cause is wrapped into errors of damaged ranges, if set.
-	Cause error
+	Cause   error
 	// Short makes a read of a damaged range return fewer bytes and no error.
 	Short bool
 	// Block, if set, is received from once for each read.
@@ -87,11 +87,7 @@ func (v *view) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 			if v.Short {
 				return max(0, int(d.Off-off)), nil
 			}
-			err := fmt.Errorf("reading %d bytes at %d: %w", n, off, chain.ErrDamaged)
-			if v.Cause != nil {
-				err = fmt.Errorf("%w: %w", err, v.Cause)
-			}
-			return 0, err
+			return 0, fmt.Errorf("reading %d bytes at %d: %w", n, off, cmp.Or(v.Cause, chain.ErrDamaged))
 		}
 	}
 	clear(p)

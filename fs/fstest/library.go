@@ -19,6 +19,7 @@ import (
 type Library struct {
 	listed  chan struct{}
 	views   atomic.Int64
+	asked   atomic.Int64
 	waiting chan string // gets the name of an image that somebody waits for
 
 	mu         sync.Mutex
@@ -60,6 +61,9 @@ func (l *Library) Waiting() <-chan string { return l.waiting }
 // OpenViews is the number of views that are open.
 func (l *Library) OpenViews() int64 { return l.views.Load() }
 
+// Asked is how often Image was called.
+func (l *Library) Asked() int64 { return l.asked.Load() }
+
 // Names implements fs.Library.
 func (l *Library) Names() []string {
 	l.mu.Lock()
@@ -69,6 +73,7 @@ func (l *Library) Names() []string {
 
 // Image implements fs.Library.
 func (l *Library) Image(ctx context.Context, name string) (*chain.Image, error) {
+	l.asked.Add(1)
 	l.mu.Lock()
 	s := l.images[name]
 	l.mu.Unlock()
@@ -214,15 +219,14 @@ func (l *Library) make(image string, spec Spec) *chain.Snapshot {
 	return snap
 }
 
-// Vanish removes an image.
+// Vanish removes an image. Its event doesn't list the snapshots.
 func (l *Library) Vanish(name string) {
 	l.mu.Lock()
 	s := l.images[name]
 	delete(l.images, name)
 	event := chain.Event{Image: name, Vanish: true, Latest: true}
 	if s.image != nil {
-		event.Gone = s.image.Snapshots
-		for _, old := range event.Gone {
+		for _, old := range s.image.Snapshots {
 			delete(l.contents, old.Generation)
 		}
 	}

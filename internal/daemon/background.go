@@ -68,9 +68,6 @@ func Background(ctx context.Context, c Command) (int, error) {
 	}
 	err = child.Wait()
 	copies.Wait()
-	if ctx.Err() != nil {
-		return 1, ctx.Err()
-	}
 	return exitStatus(child.ProcessState, err)
 }
 

@@ -9,7 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"time"
 )
+
+const awaitInterval = 20 * time.Millisecond
 
 // A Client asks the daemon that listens on one socket.
 type Client struct {
@@ -49,6 +52,29 @@ func (c *Client) Each(ctx context.Context, route string, query url.Values, visit
 			}
 		}
 	})
+}
+
+// Await returns once somebody listens: a daemon takes its lock a moment before
+// that. After patience it gives ErrNotRunning.
+func (c *Client) Await(ctx context.Context, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	retry := time.NewTicker(awaitInterval)
+	defer retry.Stop()
+	for {
+		conn, err := dial(ctx, c.path)
+		if err == nil {
+			return conn.Close()
+		}
+		if !errors.Is(err, ErrNotRunning) {
+			return err
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // Close gives idle connections back.

@@ -18,14 +18,8 @@ type Error struct {
 	Err  error
 }
 
-// Error gives one line, with the hint behind it.
-func (e *Error) Error() string {
-	line := e.Op + " " + e.Path + ": " + cause(e.Err).Error()
-	if e.Hint != "" {
-		line += "; " + e.Hint
-	}
-	return line
-}
+// Error gives one line without the hint, which is shown in its own place.
+func (e *Error) Error() string { return e.Op + " " + e.Path + ": " + cause(e.Err).Error() }
 
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }

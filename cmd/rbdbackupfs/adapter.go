@@ -1,0 +1,126 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"rbdbackupfs/ceph"
+	"rbdbackupfs/chain"
+	"rbdbackupfs/fs"
+	"rbdbackupfs/index"
+	"rbdbackupfs/internal/daemon"
+	"rbdbackupfs/internal/treename"
+	"rbdbackupfs/repo"
+)
+
+// The real packages behind the interfaces of engine.go.
+
+func realBackend() backend { return packages{} }
+
+type packages struct{}
+
+func (packages) OpenRepo(dir string, o repoOptions) (repository, error) {
+	r, err := repo.Open(dir, repo.Options{Logger: o.Log, Rescan: o.Rescan})
+	if err != nil {
+		return nil, err
+	}
+	return openedRepo{r}, nil
+}
+
+func (packages) CheckOverlap(places ...place) error {
+	var all []fs.Place
+	for _, p := range places {
+		all = append(all, fs.Place{Name: p.name, Path: p.path})
+	}
+	return fs.CheckOverlap(all...)
+}
+
+func (packages) CheckTree(o treeOptions) error { return o.options("").Check() }
+
+func (packages) Umount(mountpoint string) error { return fs.Umount(mountpoint) }
+
+func (packages) Detach(mountpoint string) error {
+	if os.Geteuid() == 0 {
+		return os.NewSyscallError("umount2", unix.Unmount(mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW))
+	}
+	said, err := exec.Command("fusermount3", "-u", "-z", "--", mountpoint).CombinedOutput()
+	if err != nil {
+		return &daemon.Error{Op: "detach", Path: mountpoint, Hint: strings.TrimSpace(string(said)), Err: err}
+	}
+	return nil
+}
+
+func (packages) CephVersion() string {
+	version, err := ceph.Version()
+	if err != nil {
+		return "" // not built in
+	}
+	return version
+}
+
+type openedRepo struct{ *repo.Repo }
+
+func (r openedRepo) Open(dir string, links map[string]string, log *slog.Logger) (library, error) {
+	ix, err := index.Open(dir, index.Options{Repo: r.Root(), Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	lib, err := chain.Open(chain.Options{Repo: r.Repo, Index: ix, Links: links, Logger: log})
+	if err != nil {
+		return nil, errors.Join(err, ix.Close())
+	}
+	return openedLibrary{Library: lib, index: ix, root: r.Root()}, nil
+}
+
+type openedLibrary struct {
+	*chain.Library
+	index *index.Index
+	root  string
+}
+
+func (l openedLibrary) Close() error { return errors.Join(l.Library.Close(), l.index.Close()) }
+
+func (l openedLibrary) Mount(mountpoint string, o treeOptions) (tree, error) {
+	server, err := fs.Mount(mountpoint, fs.FromChain(l.Library), o.options(l.root))
+	if err != nil {
+		return nil, err
+	}
+	return server, nil
+}
+
+func (o treeOptions) options(root string) fs.Options {
+	return fs.Options{
+		FsName: root, AllowOther: o.AllowOther, UID: o.UID, GID: o.GID, Umask: o.Umask, Extra: o.Extra,
+		LookupWait: o.LookupWait, ReadAheadKB: o.ReadAhead, Status: o.Status, Logger: o.Log,
+	}
+}
+
+// treeFolder is the folder of an image below the mountpoint.
+func treeFolder(image string) string {
+	path := "images"
+	for component := range strings.SplitSeq(image, "/") {
+		path += "/" + treename.EncodeComponent(component)
+	}
+	return path
+}
+
+// treePath is the file of a snapshot below the mountpoint.
+func treePath(s *chain.Snapshot) string {
+	return treeFolder(s.Image) + "/" + treename.ImageFile(s.Name, s.Of)
+}
+
+// hint is what to do about err, where its message doesn't say it already.
+func hint(err error) string {
+	if e := (*daemon.Error)(nil); errors.As(err, &e) {
+		return e.Hint
+	}
+	if e := (*repo.Error)(nil); errors.As(err, &e) {
+		return e.Hint
+	}
+	return ""
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"rbdbackupfs/chain"
+)
+
+// progressInterval is how often the progress is looked at.
+const progressInterval = 200 * time.Millisecond
+
+// errUnmounted: somebody unmounted it before it was ready.
+var errUnmounted = errors.New("it was unmounted before it was ready; mount it again")
+
+// waiting says what await waits for.
+type waiting struct {
+	until    <-chan struct{}         // closed when it is over
+	enough   func(chain.Status) bool // if set, it is also over once this holds
+	limit    time.Duration           // if set, it is also over then, unfinished
+	gone     <-chan struct{}         // if set and closed, waiting is in vain
+	progress bool                    // shown on stderr
+}
+
+// await waits until w is over, and reports whether it is finished.
+func (a *app) await(ctx context.Context, s *session, w waiting) (finished bool, err error) {
+	changed := make(chan struct{}, 1)
+	cancel := s.lib.Subscribe(func(chain.Event) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	defer cancel()
+	limit, stop := timer(w.limit)
+	defer stop()
+	tick := time.NewTicker(progressInterval)
+	defer tick.Stop()
+	bar := a.progress("indexing")
+	defer bar.Finish()
+	listed := s.lib.Listed()
+	for {
+		status := s.lib.Status()
+		if w.enough != nil && w.enough(status) {
+			return true, nil
+		}
+		if p := status.Progress; w.progress {
+			bar.Update(int64(p.FilesDone), int64(p.FilesTotal), "files", printable(p.Now))
+		}
+		select {
+		case <-w.until:
+			return true, nil
+		case <-listed:
+			listed = nil
+		case <-changed:
+		case <-tick.C:
+		case <-limit:
+			return false, nil
+		case <-w.gone:
+			return false, errUnmounted
+		case err, failed := <-s.failed:
+			if !failed {
+				err = context.Cause(ctx)
+			}
+			return false, err
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
+// timer is one that never fires for 0.
+func timer(d time.Duration) (<-chan time.Time, func()) {
+	if d == 0 {
+		return nil, func() {}
+	}
+	t := time.NewTimer(d)
+	return t.C, func() { t.Stop() }
+}

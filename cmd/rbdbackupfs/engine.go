@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"rbdbackupfs/chain"
+)
+
+// What the commands need of the packages underneath. adapter.go has the real
+// ones; tests of the commands may use others.
+
+// A backend opens repositories and knows mounts.
+type backend interface {
+	// OpenRepo opens the folder tree at dir.
+	OpenRepo(dir string, o repoOptions) (repository, error)
+	// CheckOverlap fails where one of the places lies in another.
+	CheckOverlap(places ...place) error
+	// CheckTree fails for mount options that can't be used.
+	CheckTree(o treeOptions) error
+	// Umount ends the mount at an absolute mountpoint, whoever serves it.
+	Umount(mountpoint string) error
+	// Detach takes it out of the folder tree at once; whoever uses it keeps it.
+	Detach(mountpoint string) error
+	// CephVersion is that of the client library, empty without one.
+	CephVersion() string
+}
+
+type repoOptions struct {
+	Rescan time.Duration // 0: as the file system needs it
+	Log    *slog.Logger
+}
+
+// A repository is an opened folder tree.
+type repository interface {
+	Root() string // absolute, symbolic links resolved
+	ID() string   // stable, fit for a file name
+	// Open opens the index (a folder that the caller has locked, or ":memory:")
+	// and the library on top of it.
+	Open(index string, links map[string]string, log *slog.Logger) (library, error)
+	Close() error
+}
+
+// A library is *chain.Library, and the way to mount it.
+type library interface {
+	Run(ctx context.Context) error
+	Listed() <-chan struct{}
+	Idle() <-chan struct{}
+	Names() []string
+	Image(ctx context.Context, name string) (*chain.Image, error)
+	Status() chain.Status
+	Subscribe(notify func(chain.Event)) (cancel func())
+	// Close closes the library and its index.
+	Close() error
+	Mount(mountpoint string, o treeOptions) (tree, error)
+}
+
+// treeOptions are what the mounted tree needs to know.
+type treeOptions struct {
+	AllowOther *bool   // nil: root's mounts only
+	UID, GID   *uint32 // nil: the mounting user's
+	Umask      uint32
+	LookupWait time.Duration
+	ReadAhead  int      // KiB; 0: the tree's default, below 0 the kernel's
+	Extra      []string // the rest of -o
+	Status     func() ([]byte, error)
+	Log        *slog.Logger
+}
+
+// A tree is a mounted library.
+type tree interface {
+	// Done is closed when the tree is unmounted, whoever did it.
+	Done() <-chan struct{}
+	// Unmount ends it; where something uses it, the error is a fs.ErrBusy that
+	// says what.
+	Unmount() error
+}
+
+// A place is a folder and what to call it.
+type place struct{ name, path string }

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"rbdbackupfs/internal/daemon"
+)
+
+const mountHelp = `mount shows every image below REPO in a file system at MOUNTPOINT:
+
+    MOUNTPOINT/images/IMAGE/SNAPSHOT.img   the image at that snapshot, read-only
+    MOUNTPOINT/images/IMAGE/latest.img     a link to the tip of its chain
+    MOUNTPOINT/status.json                 what is served, indexed and damaged
+
+It returns as soon as the tree can be used, and goes on in the background. An
+image whose files are still being read appears at once, and opening it waits;
+--wait returns only when everything is indexed. End it with "rbdbackupfs umount".
+
+-o takes the options of mount(8), and every flag of this command without its
+dashes (-o allow_other,index=/var/cache/vm,rescan=1m), so that a line of
+/etc/fstab can say all of it:
+
+    /srv/backup  /mnt/backups  fuse.rbdbackupfs  noauto,allow_other  0 0
+
+With --foreground it stays, logs to stderr, tells systemd when it is ready
+(Type=notify), and ends on SIGINT or SIGTERM. While something uses the mount it
+waits for that, and says what it is; a second signal detaches the mount from
+the folder tree at once.`
+
+// mountOptions are those of "mount".
+type mountOptions struct {
+	repoFlags
+	log        logFlags
+	options    []string
+	foreground bool
+	wait       bool
+	allowOther bool
+	uid, gid   uint32
+	umask      string
+	lookupWait time.Duration
+	readAhead  string
+	readyFD    int
+}
+
+func (o *mountOptions) addFlags(flags *pflag.FlagSet) {
+	o.add(flags)
+	o.log.add(flags)
+	flags.StringArrayVarP(&o.options, "options", "o", nil, "mount `options`, separated by commas")
+	flags.BoolVarP(&o.foreground, "foreground", "f", false, "stay in the foreground")
+	flags.BoolVar(&o.wait, "wait", false, "return when everything is indexed")
+	flags.BoolVar(&o.allowOther, "allow-other", false, "let other users in, as far as the modes do (default for root)")
+	flags.Uint32Var(&o.uid, "uid", 0, "`number` of the user who owns the files (default: who mounts)")
+	flags.Uint32Var(&o.gid, "gid", 0, "`number` of the group that owns the files (default: who mounts)")
+	flags.StringVar(&o.umask, "umask", "000", "`octal` permissions to take from files (0440) and folders (0550)")
+	flags.DurationVar(&o.rescan, "rescan", 0, "how often to look at all of REPO, besides being told of changes\n(default 5m, 30s on network file systems)")
+	flags.DurationVar(&o.lookupWait, "lookup-wait", 10*time.Second, "how long opening an image waits for its files to be read")
+	flags.StringVar(&o.readAhead, "read-ahead", "1MiB", "`size` that the kernel reads ahead, or \"kernel\"; root only")
+	flags.IntVar(&o.readyFD, "ready-fd", 0, "descriptor to tell readiness on")
+	flags.Lookup("ready-fd").Hidden = true
+	flags.Lookup("rescan").DefValue = "0s"
+}
+
+func (a *app) mountCommand() *cobra.Command {
+	var o mountOptions
+	c := &cobra.Command{
+		Use:   "mount REPO MOUNTPOINT",
+		Short: "Show the backups below REPO as files at MOUNTPOINT",
+		Long:  mountHelp,
+		Example: `  rbdbackupfs mount /srv/backup /mnt/backups
+  rbdbackupfs mount --wait /srv/backup /mnt/backups
+  rbdbackupfs mount -o allow_other,uid=1000 /srv/backup /mnt/backups
+  rbdbackupfs mount --link vm1/full-0101.img=0101 /srv/backup /mnt/backups
+  rbdbackupfs mount --foreground --log-format json /srv/backup /mnt/backups`,
+		Args: between(2, 2),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.mount(c.Context(), args[0], args[1], &o, c.Flags())
+		},
+	}
+	o.addFlags(c.Flags())
+	return c
+}
+
+// mount starts the background process, or is it.
+func (a *app) mount(ctx context.Context, repo, mountpoint string, o *mountOptions, flags *pflag.FlagSet) error {
+	m, err := a.newMounter(repo, mountpoint, o, flags)
+	if err != nil {
+		return err
+	}
+	if o.foreground || o.readyFD != 0 {
+		return m.run(ctx)
+	}
+	code, err := daemon.Background(ctx, daemon.Command{
+		Path:   "/proc/self/exe",
+		Args:   append([]string{"rbdbackupfs", "mount", "--ready-fd=" + strconv.Itoa(daemon.ReadyFD)}, a.args[1:]...),
+		Stdout: a.stdout, Stderr: a.stderr,
+	})
+	if err == nil && code != exitOK {
+		err = exitCode(code)
+	}
+	return err
+}
+
+// newMounter checks the command line.
+func (a *app) newMounter(repo, mountpoint string, o *mountOptions, flags *pflag.FlagSet) (*mounter, error) {
+	m := &mounter{app: a, o: o}
+	var err error
+	if m.tree.Extra, err = takeFlags(o.options, flags); err != nil {
+		return nil, err
+	}
+	if m.links, err = o.linkMap(); err != nil {
+		return nil, err
+	}
+	if _, err := o.log.check(); err != nil {
+		return nil, err
+	}
+	if m.repo, err = resolvePath(repo); err != nil {
+		return nil, err
+	}
+	if m.mountpoint, err = resolvePath(mountpoint); err != nil {
+		return nil, err
+	}
+	if err := m.treeOptions(flags); err != nil {
+		return nil, err
+	}
+	if err := a.backend.CheckTree(m.tree); err != nil {
+		return nil, usagef("%s", explain(err))
+	}
+	return m, nil
+}
+
+func (m *mounter) treeOptions(flags *pflag.FlagSet) error {
+	if flags.Changed("allow-other") {
+		m.tree.AllowOther = &m.o.allowOther
+	}
+	if flags.Changed("uid") {
+		m.tree.UID = &m.o.uid
+	}
+	if flags.Changed("gid") {
+		m.tree.GID = &m.o.gid
+	}
+	umask, err := strconv.ParseUint(m.o.umask, 8, 32)
+	if err != nil || umask > 0o777 {
+		return usagef("--umask %q is not octal, such as 027", m.o.umask)
+	}
+	m.tree.Umask = uint32(umask)
+	m.tree.LookupWait = m.o.lookupWait
+	m.tree.ReadAhead, err = parseReadAhead(m.o.readAhead)
+	return err
+}
+
+// parseReadAhead gives KiB, -1 for what the kernel does by itself.
+func parseReadAhead(s string) (int, error) {
+	const limit = 1 << 30
+	if s == "kernel" {
+		return -1, nil
+	}
+	n, err := humanize.ParseBytes(s)
+	if err != nil || n < 4096 || n > limit {
+		return 0, usagef("--read-ahead %q is neither a size from 4KiB to 1GiB nor \"kernel\"", s)
+	}
+	return int(n >> 10), nil
+}
+
+// takeFlags sets the flags that -o options name, and returns the other options.
+// An option has '_' where the flag has '-', or '-' as well.
+func takeFlags(lists []string, flags *pflag.FlagSet) ([]string, error) {
+	var rest []string
+	for _, option := range splitOptions(lists) {
+		name, value, hasValue := strings.Cut(option, "=")
+		flag := flags.Lookup(strings.ReplaceAll(name, "_", "-"))
+		if flag == nil || flag.Hidden || flag.Name == "options" || flag.Name == "help" {
+			rest = append(rest, escapeOption(option))
+			continue
+		}
+		if !hasValue {
+			value = flag.NoOptDefVal
+		}
+		if err := flags.Set(flag.Name, value); err != nil {
+			return nil, usagef("-o %s: %v", option, err)
+		}
+	}
+	return rest, nil
+}
+
+// splitOptions splits at commas that have no backslash before them.
+func splitOptions(lists []string) []string {
+	var options []string
+	for _, list := range lists {
+		var b strings.Builder
+		for i := 0; i < len(list); i++ {
+			switch {
+			case list[i] == '\\' && i+1 < len(list):
+				i++
+				b.WriteByte(list[i])
+			case list[i] == ',':
+				options = append(options, b.String())
+				b.Reset()
+			default:
+				b.WriteByte(list[i])
+			}
+		}
+		options = append(options, b.String())
+	}
+	return options
+}
+
+// escapeOption undoes splitOptions for the next one who splits.
+func escapeOption(option string) string {
+	return strings.NewReplacer(`\`, `\\`, `,`, `\,`).Replace(option)
+}

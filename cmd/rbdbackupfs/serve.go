@@ -1,0 +1,291 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rbdbackupfs/chain"
+	"rbdbackupfs/fs"
+	"rbdbackupfs/internal/daemon"
+)
+
+const (
+	// usablePatience is how long "mount" waits for all chains to be known.
+	usablePatience = 5 * time.Second
+	// unmountRetry is how often a busy mount is tried again after a signal.
+	unmountRetry = 500 * time.Millisecond
+)
+
+// A mounter is one run of "mount": everything from the repository to the end.
+type mounter struct {
+	app        *app
+	o          *mountOptions
+	repo       string // absolute
+	mountpoint string // absolute
+	links      map[string]string
+	tree       treeOptions
+
+	log     *logSink
+	session *session
+	server  *daemon.Server // nil for an index in memory
+	source  *localSource
+	mounted tree
+}
+
+// run serves the mount until its end.
+func (m *mounter) run(ctx context.Context) (err error) {
+	var parent *daemon.Parent
+	if m.o.readyFD != 0 {
+		if parent, err = daemon.OpenParent(m.o.readyFD); err != nil {
+			return err
+		}
+	}
+	if m.log, err = m.o.log.open(parent != nil, m.app.stderr); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.log.Close()) }()
+	repo, err := m.app.backend.OpenRepo(m.repo, repoOptions{Rescan: m.o.rescan, Log: m.log.Logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, repo.Close()) }()
+	if err := m.open(ctx, repo); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.session.Close()) }()
+	if err := m.listen(); err != nil {
+		return err
+	}
+	if m.server != nil {
+		defer func() { err = errors.Join(err, m.server.Close()) }()
+	}
+	return m.serve(ctx, parent)
+}
+
+// open locks the index and starts to read the repository. That goes on until
+// the end of the mount, and not just until a signal asks for it.
+func (m *mounter) open(ctx context.Context, repo repository) error {
+	index, err := m.o.indexFolder(m.app.backend, repo)
+	if err != nil {
+		return err
+	}
+	places := []place{{"REPO", repo.Root()}, {"MOUNT", m.mountpoint}}
+	if index != memoryIndex {
+		places = append(places, place{"index", index})
+	}
+	if err := m.app.backend.CheckOverlap(places...); err != nil {
+		return err
+	}
+	owner := daemon.Owner{PID: os.Getpid(), Command: "mount", Started: m.app.now(), Mountpoint: m.mountpoint}
+	m.session, err = openSession(ctx, repo, index, m.links, owner, m.log.Logger)
+	if locked := (*daemon.LockedError)(nil); errors.As(err, &locked) {
+		return fmt.Errorf("%w; %s", locked, lockedCure(locked.Owner))
+	}
+	if err != nil {
+		return err
+	}
+	if err := m.log.UseFolder(index); err != nil {
+		return errors.Join(err, m.session.Close())
+	}
+	m.source = &localSource{lib: m.session.lib, daemon: daemonReport{
+		PID: os.Getpid(), Started: m.app.now(), Version: newVersionReport("").Version,
+		Mountpoint: m.mountpoint, Index: index, Log: m.log.where,
+	}}
+	if index != memoryIndex {
+		m.source.daemon.Socket = daemon.SocketPath(index)
+	}
+	return nil
+}
+
+func lockedCure(owner daemon.Owner) string {
+	if owner.Mount() {
+		return "umount that first, or give this one another index with --index DIR"
+	}
+	return "try again when it is done, or give this one another index with --index DIR"
+}
+
+// listen answers other processes, where the index has a folder.
+func (m *mounter) listen() error {
+	if m.session.lock == nil {
+		return nil
+	}
+	listener, err := m.session.lock.Listen()
+	if err != nil {
+		return errors.Join(err, m.session.Close())
+	}
+	m.server = daemon.NewServer(m.source.routes(), m.log.Logger)
+	go func() {
+		if err := m.server.Serve(listener); err != nil {
+			m.log.Error("other commands get no answers", slog.String("socket", m.source.daemon.Socket), slog.Any("error", err))
+		}
+	}()
+	return nil
+}
+
+// serve mounts, says so, and waits for the end.
+func (m *mounter) serve(ctx context.Context, parent *daemon.Parent) error {
+	m.tree.Status = m.statusFile
+	m.tree.Log = m.log.Logger
+	var err error
+	if m.mounted, err = m.session.lib.Mount(m.mountpoint, m.tree); err != nil {
+		return err
+	}
+	complete, err := m.usable(ctx)
+	if err == nil {
+		err = m.announce(complete, parent)
+	}
+	if err != nil {
+		return errors.Join(err, m.unmount())
+	}
+	m.log.Info("mounted", slog.String("repo", m.session.root), slog.String("mountpoint", m.mountpoint), slog.String("index", m.session.index))
+	err = m.last(ctx)
+	m.log.Info("unmounted", slog.String("mountpoint", m.mountpoint))
+	return err
+}
+
+// last waits for the end of the mount, whoever ends it.
+func (m *mounter) last(ctx context.Context) error {
+	failed := m.session.failed
+	for {
+		select {
+		case <-m.mounted.Done():
+			return nil
+		case err, broken := <-failed:
+			failed = nil
+			if broken {
+				m.log.Error("the repository is no longer watched; what is known of it is still served", slog.Any("error", err))
+			}
+		case <-ctx.Done():
+			m.notify(daemon.NotifyStopping)
+			return m.unmount()
+		}
+	}
+}
+
+// usable waits until the tree can be used, and reports whether everything is
+// in it.
+func (m *mounter) usable(ctx context.Context) (complete bool, err error) {
+	w := waiting{until: m.session.lib.Idle(), gone: m.mounted.Done(), progress: true}
+	if !m.o.wait {
+		w.limit = usablePatience
+		w.enough = func(s chain.Status) bool { return s.Progress.Listed && s.Pending == 0 }
+	}
+	return m.app.await(ctx, m.session, w)
+}
+
+// announce says what is mounted, and lets the parent go.
+func (m *mounter) announce(complete bool, parent *daemon.Parent) error {
+	status := m.session.lib.Status()
+	out := m.app.stdout
+	line := fmt.Sprintf("mounted %s at %s: %s, %s", m.session.root, m.mountpoint,
+		count(status.Images, "image"), count(status.Snapshots, "snapshot"))
+	if !complete {
+		p := status.Progress
+		line += fmt.Sprintf(" so far; indexing %d of %d files goes on, see: rbdbackupfs status %s", p.FilesDone, p.FilesTotal, m.mountpoint)
+	}
+	fmt.Fprintln(out, printable(line))
+	if n := damagedFiles(status.Problems); n > 0 {
+		verb := "have"
+		if n == 1 {
+			verb = "has"
+		}
+		fmt.Fprintf(out, "%s %s problems; see: rbdbackupfs ls %s\n", count(n, "file"), verb, printable(m.session.root))
+	}
+	if os.Geteuid() != 0 && !m.allowsOther() {
+		fmt.Fprintln(out, "only this user can read it, not even root (losetup, mount -o loop); --allow-other lets others in")
+	}
+	if parent == nil {
+		m.notify(daemon.NotifyReady)
+		return nil
+	}
+	fmt.Fprintf(out, "log: %s\n", m.log.where)
+	return parent.Ready()
+}
+
+func (m *mounter) allowsOther() bool {
+	if m.tree.AllowOther != nil {
+		return *m.tree.AllowOther
+	}
+	return false
+}
+
+// damagedFiles counts files, and snapshots for which there is none.
+func damagedFiles(problems []chain.Problem) int {
+	seen := make(map[string]bool)
+	for _, p := range problems {
+		if !damage(p) {
+			continue
+		}
+		key := p.File
+		if key == "" {
+			key = p.Image + "@" + p.Snapshot
+		}
+		seen[key] = true
+	}
+	return len(seen)
+}
+
+// unmount ends the mount, after a signal. It tries until nobody uses it any
+// more. A second signal detaches it, and a third doesn't wait for the last user.
+func (m *mounter) unmount() error {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, unix.SIGTERM, unix.SIGHUP)
+	defer signal.Stop(signals)
+	retry := time.NewTicker(unmountRetry)
+	defer retry.Stop()
+	for told := false; ; {
+		err := m.mounted.Unmount()
+		if err == nil || !errors.Is(err, fs.ErrBusy) {
+			return err
+		}
+		if !told {
+			told = true
+			m.log.Warn("in use; the mount ends as soon as nobody uses it, a second signal detaches it", slog.Any("error", err))
+		}
+		select {
+		case <-m.mounted.Done():
+			return nil
+		case <-signals:
+			return m.detach(signals)
+		case <-retry.C:
+		}
+	}
+}
+
+func (m *mounter) detach(signals <-chan os.Signal) error {
+	if err := m.app.backend.Detach(m.mountpoint); err != nil {
+		return err
+	}
+	m.log.Warn("detached; this process ends when the last user is done, or at the next signal")
+	select {
+	case <-m.mounted.Done():
+	case <-signals:
+	}
+	return nil
+}
+
+// statusFile is the contents of status.json.
+func (m *mounter) statusFile() ([]byte, error) {
+	report, err := m.source.Status(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = writeJSON(&b, report)
+	return b.Bytes(), err
+}
+
+// notify tells systemd, where it has started this.
+func (m *mounter) notify(state string) {
+	if err := daemon.Notify(os.Getenv("NOTIFY_SOCKET"), state); err != nil {
+		m.log.Warn("systemd can't be told", slog.String("state", state), slog.Any("error", err))
+	}
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rbdbackupfs/chain"
+)
+
+const (
+	watchInterval = time.Second
+	// shownProblems is how many "status" shows; "ls" shows all.
+	shownProblems = 20
+)
+
+type statusOptions struct{ json, watch bool }
+
+func (a *app) statusCommand() *cobra.Command {
+	var o statusOptions
+	c := &cobra.Command{
+		Use:   "status MOUNTPOINT",
+		Short: "Show what a mount indexes, serves and finds damaged",
+		Long: `status shows what a running mount indexes and serves, what it finds damaged, and
+who it is. The same is in MOUNTPOINT/status.json. The exit status is 3 where
+something in the repository is damaged or incomplete.`,
+		Example: `  rbdbackupfs status /mnt/backups
+  rbdbackupfs status --watch /mnt/backups
+  rbdbackupfs status --json /mnt/backups | jq .progress`,
+		Args:              between(1, 1),
+		RunE:              func(c *cobra.Command, args []string) error { return a.status(c.Context(), args[0], o) },
+		ValidArgsFunction: completeMountpoints,
+	}
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON: what status.json holds")
+	c.Flags().BoolVar(&o.watch, "watch", false, "show it again every second, until Ctrl-C or the end of the mount")
+	return c
+}
+
+func (a *app) status(ctx context.Context, path string, o statusOptions) error {
+	mountpoint, err := findMountpoint(path)
+	if err != nil {
+		return err
+	}
+	if o.watch {
+		return a.watchStatus(ctx, mountpoint, o)
+	}
+	report, err := mountStatus(ctx, mountpoint)
+	if err != nil {
+		return err
+	}
+	if err := a.showStatus(a.stdout, report, o); err != nil {
+		return err
+	}
+	if damaged(report.Problems) > 0 {
+		return exitCode(exitDamaged)
+	}
+	return nil
+}
+
+// watchStatus redraws a terminal; anything else gets what has changed.
+func (a *app) watchStatus(ctx context.Context, mountpoint string, o statusOptions) error {
+	const home, clearBelow = "\x1b[H", "\x1b[J"
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	last := ""
+	if terminal(a.stdout) {
+		fmt.Fprint(a.stdout, "\x1b[2J")
+	}
+	for {
+		report, err := mountStatus(ctx, mountpoint)
+		if err != nil {
+			return err
+		}
+		var text strings.Builder
+		if err := a.showStatus(&text, report, o); err != nil {
+			return err
+		}
+		switch {
+		case terminal(a.stdout):
+			fmt.Fprint(a.stdout, home, text.String(), clearBelow)
+		case text.String() != last:
+			fmt.Fprintln(a.stdout, text.String())
+		}
+		last = text.String()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (a *app) showStatus(w io.Writer, report statusReport, o statusOptions) error {
+	if o.json {
+		return writeJSON(w, report)
+	}
+	d, p, c := report.Daemon, report.Progress, report.Counters
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(key, format string, args ...any) {
+		fmt.Fprintf(table, "%s\t%s\n", key, printable(fmt.Sprintf(format, args...)))
+	}
+	row("repository", "%s", report.Repo)
+	row("mounted at", "%s by pid %d, version %s, up %s", d.Mountpoint, d.PID, d.Version, a.now().Sub(d.Started).Round(time.Second))
+	row("index", "%s", d.Index)
+	if d.Log != "" {
+		row("log", "%s", d.Log)
+	}
+	row("images", "%s, %s%s", count(report.Images, "image"), count(report.Snapshots, "snapshot"), pending(report.Pending))
+	row("files", "%s, %s", count(report.Files, "file"), size(report.Bytes))
+	row("indexing", "%s", indexing(p))
+	row("reads", "%d (%s), %d in error, %d index lookups", c.Reads, size(int64(c.ReadBytes)), c.ReadErrors, c.Lookups)
+	row("problems", "%d", len(report.Problems))
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for i, problem := range report.Problems {
+		if i == shownProblems {
+			fmt.Fprintf(w, "  ... and %d more; see: rbdbackupfs ls %s\n", len(report.Problems)-i, d.Mountpoint)
+			break
+		}
+		fmt.Fprintf(w, "  %s\n", problemLine(report.Repo, problem))
+	}
+	return nil
+}
+
+func pending(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %s not read yet", count(n, "image"))
+}
+
+func indexing(p chain.Progress) string {
+	switch {
+	case p.Idle:
+		return "done"
+	case !p.Listed:
+		return "listing the folders"
+	}
+	line := fmt.Sprintf("%d of %d files, %d of %d steps", p.FilesDone, p.FilesTotal, p.StepsDone, p.StepsTotal)
+	if p.Now != "" {
+		line += ", now " + p.Now
+	}
+	return line
+}

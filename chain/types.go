@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"rbdbackupfs/index"
 )
 
 // Errors a Library or a View returns. Compare with errors.Is.
@@ -79,7 +81,7 @@ type Snapshot struct {
 	// Step is the backup file, and the place in it, that ends here.
 	Step Link
 
-	node nodeRef
+	node *index.Node
 }
 
 // Label is Name, with "~" and Of behind it where Of is set: unique in its image.
@@ -139,6 +141,7 @@ const (
 	KindUnreadable    Kind = "unreadable"     // permission or I/O error
 	KindIndex         Kind = "index"          // the index could not be built
 	KindBadLink       Kind = "bad-link"       // a --link that fits no file
+	KindOdd           Kind = "odd"            // harmless, but rbd doesn't write it
 )
 
 // A Problem is one thing that is wrong with the repository, and its cure.

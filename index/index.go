@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 )
 
 // Memory as the folder of an index keeps it in memory alone.
@@ -65,6 +66,8 @@ type Index struct {
 	store store
 	cache *cache
 	log   *slog.Logger
+
+	lookups atomic.Uint64
 
 	mu       sync.Mutex
 	nodes    map[NodeID]*Node

@@ -120,6 +120,7 @@ func (m *Map) record(c chunkID) (record, error) {
 	if r, ok := m.ix.cache.get(key); ok {
 		return r, nil
 	}
+	m.ix.lookups.Add(1)
 	r, _, err := m.ix.lookup(m.node.path, c, m.node.since)
 	if err == nil {
 		m.ix.cache.put(key, r)
@@ -174,3 +175,6 @@ func (m *Map) find(off, end int64, data bool) (int64, bool, error) {
 	}
 	return 0, false, err
 }
+
+// Lookups counts how often a record wasn't in the cache, since Open.
+func (ix *Index) Lookups() uint64 { return ix.lookups.Load() }

@@ -1,0 +1,431 @@
+package chain
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rbdbackupfs/index"
+	"rbdbackupfs/repo"
+)
+
+// Options of Open. The library uses Repo and Index and doesn't close them.
+type Options struct {
+	Repo  *repo.Repo
+	Index *index.Index
+	// Links says of backup files at which snapshot they end. A key is a path
+	// below the repository, an absolute path, or a base name.
+	Links map[string]string
+	// Logger gets what no call returns; nil drops it.
+	Logger *slog.Logger
+	// Workers is how many images are read at the same time; 0: one per CPU.
+	Workers int
+}
+
+// A Library is an open repository: its images, and the bytes of their
+// snapshots. It is safe for concurrent use.
+type Library struct {
+	repo    *repo.Repo
+	ix      *index.Index
+	log     *slog.Logger
+	links   map[string]string
+	workers int
+
+	listed chan struct{}
+	idle   chan struct{}
+	wake   *sync.Cond // on mu: something was queued, or the end has come
+
+	mu       sync.Mutex
+	images   map[string]*imageState
+	places   map[string]repo.File // folders and hidden paths worth a word
+	notes    map[string]*fileInfo // of files not seen yet in this session
+	verdicts map[string]verdict
+	subs     map[int]func(Event)
+	nextSub  int
+	queue    []*imageState
+	busy     int
+	fresh    map[string]bool // files that were unsettled when first listed
+	isListed bool
+	isIdle   bool
+	ended    bool
+	now      string
+
+	sourcesMu sync.RWMutex
+	sources   map[uint32]*source
+
+	building sync.RWMutex // held shared while nodes are built
+
+	reads, readBytes, readErrors atomic.Uint64
+}
+
+const filePrefix = "file/"
+
+// settleGrace is how long images wait for files that were being written when
+// the repository was first listed.
+const settleGrace = 2 * time.Second
+
+// Open reads what the index knows of the repository. Run does the rest.
+func Open(o Options) (*Library, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	l := &Library{
+		repo: o.Repo, ix: o.Index, log: o.Logger, links: o.Links, workers: o.Workers,
+		listed: make(chan struct{}), idle: make(chan struct{}),
+		images: map[string]*imageState{}, places: map[string]repo.File{}, notes: map[string]*fileInfo{},
+		verdicts: map[string]verdict{}, subs: map[int]func(Event){}, fresh: map[string]bool{},
+		sources: map[uint32]*source{},
+	}
+	l.wake = sync.NewCond(&l.mu)
+	err := l.ix.Notes(filePrefix, func(key string, value []byte) error {
+		info := &fileInfo{}
+		if json.Unmarshal(value, info) == nil {
+			l.notes[strings.TrimPrefix(key, filePrefix)] = info
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l, l.ix.Notes(samePrefix, func(key string, value []byte) error {
+		if len(value) == 1 {
+			l.verdicts[strings.TrimPrefix(key, samePrefix)] = verdict(value[0])
+		}
+		return nil
+	})
+}
+
+// Run lists the repository, indexes what is new and follows its changes until
+// ctx ends, and returns then. Call it once.
+func (l *Library) Run(ctx context.Context) error {
+	var workers sync.WaitGroup
+	for range l.workers {
+		workers.Go(func() { l.work(ctx) })
+	}
+	grace := time.AfterFunc(365*24*time.Hour, l.endGrace)
+	err := l.repo.Watch(ctx, l.knows, func(changes []repo.Change) {
+		l.apply(changes)
+		if l.firstList() {
+			grace.Reset(settleGrace)
+		}
+	})
+	grace.Stop()
+	l.mu.Lock()
+	l.ended = true
+	l.wake.Broadcast()
+	l.mu.Unlock()
+	workers.Wait()
+	return err
+}
+
+// Close ends the notifications. Run must have returned.
+func (l *Library) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.subs)
+	return nil
+}
+
+// knows tells the repository that a file was whole with this pin.
+func (l *Library) knows(name string, pin repo.Pin) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if info := l.notes[name]; info != nil {
+		return info.Pin == pin
+	}
+	if f := l.file(name); f != nil && f.info != nil {
+		return f.info.Pin == pin || f.pin == pin && f.damage != nil
+	}
+	return false
+}
+
+// imageName is the image that a file belongs to: its folder.
+func (l *Library) imageName(name string) string {
+	if dir := path.Dir(name); dir != "." {
+		return dir
+	}
+	return filepath.Base(l.repo.Root())
+}
+
+func (l *Library) file(name string) *fileState {
+	if img := l.images[l.imageName(name)]; img != nil {
+		return img.files[name]
+	}
+	return nil
+}
+
+// apply takes what the repository says into the images, and queues these.
+func (l *Library) apply(changes []repo.Change) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range changes {
+		f := c.File
+		delete(l.fresh, f.Path)
+		if f.Pin.Inode == 0 || f.State == repo.Hidden {
+			if c.Kind == repo.Gone {
+				delete(l.places, f.Path)
+			} else {
+				l.places[f.Path] = f
+			}
+			if l.file(f.Path) == nil {
+				continue
+			}
+			if f.State != repo.Unreadable && c.Kind != repo.Gone {
+				c.Kind = repo.Gone
+			}
+		} else {
+			delete(l.places, f.Path)
+		}
+		if c.Initial && f.State == repo.Unsettled {
+			l.fresh[f.Path] = true
+		}
+		l.applyFile(c)
+	}
+}
+
+func (l *Library) applyFile(c repo.Change) {
+	name := l.imageName(c.File.Path)
+	img := l.images[name]
+	if img == nil {
+		if c.Kind == repo.Gone {
+			return
+		}
+		img = &imageState{name: name, files: map[string]*fileState{}, known: make(chan struct{})}
+		l.images[name] = img
+	}
+	if c.Kind == repo.Gone {
+		delete(img.files, c.File.Path)
+	} else {
+		f := img.files[c.File.Path]
+		if f == nil {
+			f = &fileState{path: c.File.Path, info: l.notes[c.File.Path]}
+			delete(l.notes, c.File.Path)
+			img.files[c.File.Path] = f
+		}
+		f.see(c.File)
+	}
+	l.enqueue(img)
+}
+
+// enqueue queues an image, with mu held. A new one waits until its files have
+// settled once.
+func (l *Library) enqueue(img *imageState) {
+	if img.current.Load() == nil {
+		for name := range img.files {
+			if l.fresh[name] {
+				return
+			}
+		}
+	}
+	img.again = true
+	if img.queued || img.running {
+		return
+	}
+	img.queued = true
+	l.queue = append(l.queue, img)
+	l.wake.Signal()
+}
+
+// firstList marks the end of the first listing, and tells whether it was that.
+func (l *Library) firstList() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isListed {
+		return false
+	}
+	l.isListed = true
+	close(l.listed)
+	l.checkIdle()
+	return true
+}
+
+// endGrace lets the images go on whose files are still being written.
+func (l *Library) endGrace() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.fresh)
+	for _, img := range l.images {
+		if img.current.Load() == nil {
+			l.enqueue(img)
+		}
+	}
+	l.checkIdle()
+}
+
+// work takes images from the queue until the end.
+func (l *Library) work(ctx context.Context) {
+	for {
+		l.mu.Lock()
+		for len(l.queue) == 0 && !l.ended {
+			l.wake.Wait()
+		}
+		if l.ended {
+			l.mu.Unlock()
+			return
+		}
+		img := l.queue[0]
+		l.queue = l.queue[1:]
+		img.queued, img.running, img.again = false, true, false
+		l.busy++
+		l.mu.Unlock()
+
+		l.building.RLock()
+		err := l.refresh(ctx, img)
+		l.building.RUnlock()
+		if err != nil && ctx.Err() == nil {
+			l.log.Error("image can't be indexed", slog.String("image", img.name), slog.Any("error", err))
+		}
+
+		l.mu.Lock()
+		img.running = false
+		l.busy--
+		if img.again {
+			l.enqueue(img)
+		}
+		last := ctx.Err() == nil && l.checkIdle()
+		l.mu.Unlock()
+		if last {
+			l.settleIndex()
+		}
+	}
+}
+
+// checkIdle closes idle once nothing is left to do, with mu held, and tells
+// whether that was now. It is not closed before the index was made durable.
+func (l *Library) checkIdle() bool {
+	if l.isIdle || !l.isListed || l.busy > 0 || len(l.queue) > 0 || len(l.fresh) > 0 {
+		return false
+	}
+	l.isIdle = true
+	if len(l.images) == 0 {
+		close(l.idle)
+		return false
+	}
+	return true
+}
+
+// settleIndex makes the first indexing durable and drops what no file needs
+// any more, unless a part of the repository couldn't be read.
+func (l *Library) settleIndex() {
+	defer close(l.idle)
+	l.mu.Lock()
+	live := map[index.NodeID]bool{}
+	whole := true
+	for _, img := range l.images {
+		for _, id := range img.live {
+			live[id] = true
+		}
+	}
+	for _, p := range l.places {
+		whole = whole && p.State != repo.Unreadable
+	}
+	stale := map[string][]byte{}
+	for name := range l.notes {
+		stale[filePrefix+name] = nil
+	}
+	l.mu.Unlock()
+	err := l.ix.Sync()
+	if err == nil && whole {
+		l.building.Lock()
+		err = errors.Join(l.ix.PutNotes(stale), l.ix.Retain(func(id index.NodeID) bool { return live[id] }))
+		l.building.Unlock()
+	}
+	if err != nil {
+		l.log.Error("index can't be written", slog.Any("error", err))
+	}
+}
+
+// Listed is closed once the folder tree has been read.
+func (l *Library) Listed() <-chan struct{} { return l.listed }
+
+// Idle is closed once everything found at the start is indexed.
+func (l *Library) Idle() <-chan struct{} { return l.idle }
+
+// Names returns the names of the images, sorted; none before Listed. Folders
+// in which nothing looks like a backup aren't images.
+func (l *Library) Names() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.isListed {
+		return nil
+	}
+	names := slices.Sorted(maps.Keys(l.images))
+	return slices.DeleteFunc(names, func(n string) bool { return !l.images[n].visible() })
+}
+
+// Image returns the state of an image, and waits for it until its chain is
+// known or ctx ends. Errors: ErrNotFound, ErrPending when ctx ended first.
+func (l *Library) Image(ctx context.Context, name string) (*Image, error) {
+	l.mu.Lock()
+	img, isListed := l.images[name], l.isListed
+	l.mu.Unlock()
+	if img == nil && !isListed {
+		select {
+		case <-l.listed:
+			return l.Image(ctx, name)
+		case <-ctx.Done():
+			return nil, ErrPending
+		}
+	}
+	if img == nil {
+		return nil, ErrNotFound
+	}
+	if now := img.current.Load(); now == nil {
+		select {
+		case <-img.known:
+		case <-ctx.Done():
+			return nil, ErrPending
+		}
+	}
+	if now := img.current.Load(); now.visible() {
+		return now, nil
+	}
+	return nil, ErrNotFound
+}
+
+// Subscribe has every later change told, after it is visible. The callback
+// must return at once; it comes from several goroutines.
+func (l *Library) Subscribe(notify func(Event)) (cancel func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	id := l.nextSub
+	l.nextSub++
+	l.subs[id] = notify
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.subs, id)
+	}
+}
+
+func (l *Library) tell(e Event) {
+	l.mu.Lock()
+	subs := slices.Collect(maps.Values(l.subs))
+	l.mu.Unlock()
+	for _, notify := range subs {
+		notify(e)
+	}
+}
+
+// linkOf returns what --link says of a file.
+func (l *Library) linkOf(name string) string {
+	for _, key := range []string{name, filepath.Join(l.repo.Root(), name), path.Base(name)} {
+		if snap, ok := l.links[key]; ok {
+			return snap
+		}
+	}
+	return ""
+}

@@ -1,0 +1,163 @@
+package chain
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"rbdbackupfs/index"
+	"rbdbackupfs/repo"
+)
+
+// publish makes the image that a plan and its nodes stand for, and tells what
+// changed.
+func (l *Library) publish(img *imageState, p *plan, nodes map[*planNode]*index.Node) {
+	next := &Image{Name: img.name, State: StateReady, Problems: p.problems}
+	made := make(map[*planNode]*Snapshot, len(p.nodes))
+	live := make([]index.NodeID, 0, len(p.nodes))
+	for _, n := range p.nodes {
+		s := newSnapshot(img.name, n, nodes[n], made[n.parent])
+		made[n] = s
+		live = append(live, n.id)
+		next.Snapshots = append(next.Snapshots, s)
+		if n.kids == 0 && (next.Latest == nil || newer(s, next.Latest)) {
+			next.Latest = s
+		}
+	}
+	l.mu.Lock()
+	next.Files = img.fileList(p)
+	next.Problems = append(next.Problems, img.fileProblems()...)
+	slices.SortStableFunc(next.Problems, func(a, b Problem) int { return cmp.Compare(a.File, b.File) })
+	img.live = live
+	if len(img.files) == 0 && !img.again {
+		delete(l.images, img.name)
+	}
+	old := img.current.Swap(next)
+	if old == nil {
+		close(img.known)
+	}
+	l.mu.Unlock()
+	if old == nil {
+		if !next.visible() {
+			l.tell(Event{Image: img.name, Vanish: true})
+		}
+		return
+	}
+	if e, changed := difference(old, next); changed {
+		l.tell(e)
+	}
+}
+
+func newSnapshot(image string, n *planNode, node *index.Node, parent *Snapshot) *Snapshot {
+	f := n.step.file
+	s := &Snapshot{
+		Image: image, Name: n.name, Of: n.of, Generation: uint64(node.Number), Size: node.Size, Allocated: node.Allocated,
+		ModTime: f.modTime, Protected: n.step.info.Protected, Meta: f.info.Meta, Parent: parent, Depth: n.depth, node: node,
+		Step: Link{File: f.path, Part: n.step.part, To: n.name, Trust: TrustByName, Bytes: n.step.info.Bytes, Alts: len(n.alts)},
+	}
+	if !n.step.full {
+		s.Step.From = n.step.from
+	}
+	switch {
+	case n.linked, n.parent != nil && n.parent.linked:
+		s.Step.Trust = TrustLink
+	case n.parent == nil, n.parent.step.file == f:
+		s.Step.Trust = TrustVerified
+	}
+	return s
+}
+
+func newer(a, b *Snapshot) bool {
+	return cmp.Or(a.ModTime.Compare(b.ModTime), cmp.Compare(a.Depth, b.Depth), cmp.Compare(a.Label(), b.Label())) > 0
+}
+
+// fileList lists the files with their states, with Library.mu held.
+func (img *imageState) fileList(p *plan) []*File {
+	states := make(map[string]string, len(p.states))
+	for f, state := range p.states {
+		states[f.path] = state
+	}
+	list := make([]*File, 0, len(img.files))
+	for _, f := range img.files {
+		out := &File{Path: f.path, Size: f.pin.Size, ModTime: time.Unix(0, f.pin.MTimeNs), State: states[f.path]}
+		if f.info != nil {
+			out.Format = f.info.Format
+			if f.info.Fault == nil {
+				for i, s := range f.info.Steps {
+					to := s.To
+					if !s.HasTo {
+						to = stem(f.path)
+					}
+					out.Links = append(out.Links, Link{File: f.path, Part: i, From: s.From, To: to, Trust: TrustByName, Bytes: s.Bytes})
+				}
+			}
+		}
+		switch {
+		case f.damage != nil:
+			out.State = string(KindDamaged)
+		case f.state == repo.Unsettled:
+			out.State = string(KindUnsettled)
+		case f.state == repo.Unreadable:
+			out.State = string(KindUnreadable)
+		}
+		list = append(list, out)
+	}
+	slices.SortFunc(list, func(a, b *File) int { return cmp.Compare(a.Path, b.Path) })
+	return list
+}
+
+// fileProblems says what is wrong with single files, with Library.mu held.
+func (img *imageState) fileProblems() (list []Problem) {
+	add := func(f *fileState, t fault, serving bool) {
+		list = append(list, Problem{
+			Image: img.name, File: f.path, Offset: t.offset, Kind: t.kind, Reason: t.reason, Cure: t.cure, Serving: serving,
+		})
+	}
+	for _, f := range img.files {
+		switch {
+		case f.state == repo.Unsettled:
+			add(f, fault{kind: KindUnsettled, reason: cmp.Or(f.why, "is being written"), cure: cmp.Or(f.cure, "It appears once its writer is done"), offset: -1}, true)
+			continue
+		case f.damage != nil:
+			add(f, *f.damage, false)
+			continue
+		case f.state == repo.Unreadable:
+			add(f, fault{kind: KindUnreadable, reason: cmp.Or(f.why, "can't be read"), cure: f.cure, offset: -1}, false)
+			continue
+		case f.info == nil:
+			continue
+		}
+		if t := f.info.Fault; t != nil {
+			add(f, *t, t.maybeRaw)
+		}
+		for _, t := range f.info.Warn {
+			add(f, t, true)
+		}
+	}
+	return list
+}
+
+// difference tells what changed from one state of an image to the next.
+func difference(old, next *Image) (Event, bool) {
+	e := Event{Image: next.Name, Appear: !old.visible() && next.visible(), Vanish: old.visible() && !next.visible()}
+	before := make(map[string]*Snapshot, len(old.Snapshots))
+	for _, s := range old.Snapshots {
+		before[s.Label()] = s
+	}
+	for _, s := range next.Snapshots {
+		was := before[s.Label()]
+		if was != nil && was.node == s.node {
+			delete(before, s.Label())
+			continue
+		}
+		e.New = append(e.New, s)
+	}
+	for _, s := range old.Snapshots {
+		if before[s.Label()] != nil {
+			e.Gone = append(e.Gone, s)
+		}
+	}
+	e.Latest = (old.Latest == nil) != (next.Latest == nil) || old.Latest != nil && old.Latest.Label() != next.Latest.Label()
+	e.Problem = !slices.Equal(old.Problems, next.Problems)
+	return e, e.Appear || e.Vanish || e.Latest || e.Problem || len(e.New)+len(e.Gone) > 0
+}

@@ -177,6 +177,25 @@ func TestImagesComeAndGo(t *testing.T) {
 	}
 }
 
+// An image that came or went without a word shows at the next word about it.
+func TestImageComesSilently(t *testing.T) {
+	lib := fstest.New().List()
+	spec := fstest.Spec{Name: "s", Content: fstest.Data([]byte("s"))}
+	lib.Set("a", spec)
+	m := fstest.NewMount(t, lib, rbdfs.Options{})
+	if _, err := os.ReadDir(m.Images()); err != nil {
+		t.Fatal(err)
+	}
+	listeners := lib.Mute()
+	lib.Set("b", spec)
+	lib.Vanish("a")
+	lib.Unmute(listeners)
+	lib.Emit(chain.Event{Image: "b", Problem: true})
+	eventually(t, "the new image", readsAs(m.Images("b/s.img"), []byte("s")))
+	lib.Emit(chain.Event{Image: "a", Problem: true})
+	eventually(t, "the old image is gone", missing(m.Images("a")))
+}
+
 // A folder that somebody is in can't be taken out of the kernel; it is empty.
 func TestVanishInUse(t *testing.T) {
 	lib := fstest.New().List()

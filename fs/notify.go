@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -70,6 +71,7 @@ func (n *notifier) close() {
 // tell invalidates what the kernel may have of an event's entries. With an entry
 // the kernel drops the folder's own attributes, so its time is asked for anew.
 func (n *notifier) tell(event chain.Event) {
+	n.reconcile(event.Image)
 	folder := n.reach(event.Image)
 	if folder == nil {
 		return
@@ -87,6 +89,16 @@ func (n *notifier) tell(event chain.Event) {
 	}
 	if event.Latest {
 		n.entry(folder, treename.Latest, true)
+	}
+}
+
+// reconcile has the folders built anew if they disagree with the library about
+// an image that it told of: its coming or going may show before it is told.
+func (n *notifier) reconcile(image string) {
+	_, err := n.t.lib.Image(n.t.ended, image)
+	f := n.t.folders.get(image)
+	if known := f != nil && f.isImage; known == errors.Is(err, chain.ErrNotFound) {
+		n.t.folders.invalidate()
 	}
 }
 

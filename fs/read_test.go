@@ -274,3 +274,14 @@ func TestUnmountedByForce(t *testing.T) {
 	}
 	m.Wait()
 }
+
+// A view is closed when its descriptor is, not when the mount ends.
+func TestViewIsClosed(t *testing.T) {
+	m := one(t, fstest.Data([]byte("x")))
+	for range 3 {
+		if _, err := os.ReadFile(m.Images("vm/s.img")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "no view is open", func() bool { return m.Lib.OpenViews() == 0 })
+}

@@ -26,7 +26,7 @@ type Library struct {
 	images     map[string]*state
 	contents   map[uint64]*Content // by generation
 	generation uint64
-	listeners  map[int]func(chain.Event)
+	listeners  Listeners
 	nextID     int
 }
 
@@ -42,7 +42,7 @@ var _ fs.Library = (*Library)(nil)
 func New() *Library {
 	return &Library{
 		listed: make(chan struct{}), waiting: make(chan string, 1024),
-		images: map[string]*state{}, contents: map[uint64]*Content{}, listeners: map[int]func(chain.Event){},
+		images: map[string]*state{}, contents: map[uint64]*Content{}, listeners: Listeners{},
 	}
 }
 
@@ -234,11 +234,23 @@ func (l *Library) Vanish(name string) {
 	l.Emit(event)
 }
 
-// Mute ends all subscriptions: from now on nobody is told of changes.
-func (l *Library) Mute() {
+// Listeners are subscriptions that were muted.
+type Listeners map[int]func(chain.Event)
+
+// Mute has nobody told of changes until Unmute.
+func (l *Library) Mute() Listeners {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	clear(l.listeners)
+	muted := l.listeners
+	l.listeners = Listeners{}
+	return muted
+}
+
+// Unmute undoes Mute.
+func (l *Library) Unmute(muted Listeners) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.Copy(l.listeners, muted)
 }
 
 // Emit tells the listeners, as the real one does, from the caller's goroutine.

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	rbdfs "rbdbackupfs/fs"
+	"rbdbackupfs/fs/fstest"
 )
 
 // helperVar makes the test program mount small() at the folder it names, as
@@ -100,7 +101,7 @@ func (p *process) end(t testing.TB) {
 		p.kill(t)
 	}
 	if _, err := rbdfs.MountedAt(p.Path); err == nil {
-		if err := syscall.Unmount(p.Path, syscall.MNT_DETACH); err != nil {
+		if err := fstest.Detach(p.Path); err != nil {
 			t.Error(err)
 		}
 	}

@@ -263,7 +263,7 @@ func TestUnmountedByForce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Unmount(m.Path, syscall.MNT_DETACH); err != nil {
+	if err := fstest.Detach(m.Path); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.ReadAt(make([]byte, 10), 0); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -61,7 +62,7 @@ func (m *Mount) end(t testing.TB) {
 	t.Helper()
 	if err := m.Unmount(); err != nil {
 		t.Errorf("at the end of the test: %v", err)
-		if err := syscall.Unmount(m.Path, syscall.MNT_DETACH); err != nil {
+		if err := Detach(m.Path); err != nil {
 			t.Errorf("lazy unmount: %v", err)
 		}
 		return
@@ -83,6 +84,14 @@ func (m *Mount) end(t testing.TB) {
 	for _, line := range m.Log.Take("") {
 		t.Errorf("logged: %s", line)
 	}
+}
+
+// Detach takes a mount away by force, as umount -l does.
+func Detach(path string) error {
+	if os.Geteuid() == 0 {
+		return syscall.Unmount(path, syscall.MNT_DETACH)
+	}
+	return exec.Command("fusermount3", "-u", "-z", path).Run()
 }
 
 func mounts(t testing.TB) []fs.MountedRepo {

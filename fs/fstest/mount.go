@@ -91,7 +91,7 @@ func Detach(path string) error {
 	if os.Geteuid() == 0 {
 		return syscall.Unmount(path, syscall.MNT_DETACH)
 	}
-	return exec.Command("fusermount3", "-u", "-z", path).Run()
+	return exec.CommandContext(context.Background(), "fusermount3", "-u", "-z", path).Run()
 }
 
 func mounts(t testing.TB) []fs.MountedRepo {

@@ -20,6 +20,8 @@ type Case struct {
 	Files []File
 	// Problems are what has to be reported; none for files that are fine.
 	Problems []Problem
+	// Unused are the files that no snapshot is read from, or only one of its own.
+	Unused []string
 	// Partial says that snapshots which the good part of a broken file holds may
 	// be served.
 	Partial bool
@@ -36,18 +38,8 @@ type Problem struct {
 	Kinds  []string // any of these
 	File   string
 	Offset int64 // -1: anything
-	// Serving says that the snapshot is served all the same.
+	// Serving says that it is a remark, and no reason for exit status 3.
 	Serving bool
-}
-
-// Broken tells whether a problem keeps the file from being used.
-func (c Case) Broken(file string) bool {
-	for _, p := range c.Problems {
-		if p.File == file && !p.Serving {
-			return true
-		}
-	}
-	return false
 }
 
 // Write makes the files of the case in dir/NAME.
@@ -103,9 +95,15 @@ func (c *Case) add(line string) error {
 	case "rbd":
 		c.Rbd = text
 		return nil
-	case "problem", "warning":
+	case "unused":
+		c.Unused = append(c.Unused, text)
+		return nil
+	case "problem", "warning", "aside":
 		p, err := parseProblem(text)
-		p.Serving = key == "warning"
+		p.Serving = key != "problem"
+		if key != "warning" {
+			c.Unused = append(c.Unused, p.File)
+		}
 		c.Problems = append(c.Problems, p)
 		return err
 	}

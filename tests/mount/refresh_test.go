@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -216,12 +217,7 @@ func TestTruncatedFile(t *testing.T) {
 		return found && p.Kind == "damaged" && p.Cure != ""
 	})
 	for name, ranges := range gone {
-		path := m.Image("vm", name)
-		await(t, m, name+" is served with the lost part missing", func() bool {
-			return failingPages(t, path, want[name].Bytes, page) != nil
-		})
-		got := failingPages(t, path, want[name].Bytes, page)
-		if model.Sum(got) != model.Sum(ranges) || got[0] != ranges[0] {
+		if got := failingPages(t, m.Image("vm", name), want[name].Bytes, page); !slices.Equal(got, ranges) {
 			t.Errorf("%s: EIO in %v, want %v", name, got, ranges)
 		}
 	}
@@ -231,13 +227,13 @@ func TestTruncatedFile(t *testing.T) {
 }
 
 // failingPages reads an image page by page, compares what can be read, and
-// returns the ranges that give EIO.
+// returns the ranges that give EIO. It goes round the page cache, which may
+// rightly still have what was read before the loss.
 func failingPages(t *testing.T, path string, want []byte, page int64) []model.Range {
 	t.Helper()
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECT, 0)
 	if err != nil {
-		t.Logf("%s: %v", path, err)
-		return nil
+		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
 	var failing []model.Range

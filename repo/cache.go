@@ -177,8 +177,14 @@ func (c *cache) unlist(d *descriptor) {
 // for the caller to close without the lock. The caller holds mu.
 func (c *cache) takeIdle(n int) []*descriptor {
 	var taken []*descriptor
-	for ; n > 0 && c.idle.Len() > 0; n-- {
-		taken = append(taken, c.takeOne(c.idle.Back().Value.(*descriptor)))
+	for ; n > 0; n-- {
+		oldest := c.idle.Back()
+		if oldest == nil {
+			break
+		}
+		if d, ok := oldest.Value.(*descriptor); ok {
+			taken = append(taken, c.takeOne(d))
+		}
 	}
 	return taken
 }

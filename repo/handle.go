@@ -139,12 +139,13 @@ func (h *Handle) seek(off int64, whence int) (int64, error) {
 		return size, nil
 	}
 	at, err := unix.Seek(h.d.fd, off, whence)
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		at = min(at, size)
-	case unix.ENXIO: // nothing but a hole from here to the end
+	case errors.Is(err, unix.ENXIO): // nothing but a hole from here to the end
 		at = size
-	case unix.EINVAL, unix.EOPNOTSUPP, unix.ENOSYS, unix.ENOTTY:
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS),
+		errors.Is(err, unix.ENOTTY):
 		at = off
 		if whence == unix.SEEK_HOLE {
 			at = size
@@ -162,7 +163,8 @@ func (h *Handle) seek(off int64, whence int) (int64, error) {
 // fail makes an *Error. After an error of the system the descriptor isn't used
 // for anybody else: a file handle that the server no longer knows stays bad.
 func (h *Handle) fail(op string, err error) error {
-	if _, system := err.(unix.Errno); system && !errors.Is(err, unix.EINVAL) {
+	var system unix.Errno
+	if errors.As(err, &system) && system != unix.EINVAL {
 		h.repo.cache.drop(h.d)
 	}
 	return h.repo.fail(op, h.Path(), err)

@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,7 +34,7 @@ func BenchmarkList(b *testing.B) {
 			defer r.Close()
 			b.ReportAllocs()
 			for b.Loop() {
-				files, _, err := r.List(context.Background())
+				files, _, err := r.List(b.Context())
 				if err != nil || len(files) != shape.folders*shape.each {
 					b.Fatal(len(files), err)
 				}

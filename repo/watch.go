@@ -42,15 +42,7 @@ const (
 // known and emit are called from the goroutine that called Watch, never at the
 // same time. While emit runs no other change is noticed, but none gets lost.
 func (r *Repo) Watch(ctx context.Context, known func(path string, pin Pin) bool, emit func([]Change)) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w := &watch{repo: r, log: r.log, emit: emit, tree: newTree(known), notify: startNotifier(r.path)}
-	defer w.notify.stop()
-	w.settler = settler{repo: r, tree: w.tree}
-	w.scan = r.startScanner(ctx, w.notify.watch)
-	defer w.scan.stop()
-	defer cancel()
-	return w.run(ctx)
+	return r.newWatch(known, emit).run(ctx)
 }
 
 // A watch is one run of Watch. Its fields belong to one goroutine.
@@ -99,13 +91,27 @@ func (t *timer) expired(now instant) bool {
 	return true
 }
 
+// newWatch prepares a watch, and inotify's part of it; run must be called.
+func (r *Repo) newWatch(known func(string, Pin) bool, emit func([]Change)) *watch {
+	w := &watch{repo: r, log: r.log, emit: emit, tree: newTree(known), notify: startNotifier(r.path)}
+	w.settler = settler{repo: r, tree: w.tree}
+	return w
+}
+
 func (w *watch) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer w.notify.stop()
+	w.scan = w.repo.startScanner(ctx, w.notify.watch)
+	defer w.scan.stop()
+	defer cancel()
+
 	w.checkRoot()
 	if w.tree.reading == 0 && w.repo.root.Load() != nil {
 		w.rescan()
 	}
 	for {
 		w.flush()
+		w.settler.take()
 		fired, stop := w.repo.clock.Timer(w.sleep())
 		select {
 		case <-ctx.Done():
@@ -151,7 +157,6 @@ func (w *watch) attend() {
 	if w.eventsAt.expired(now) {
 		w.takeEvents()
 	}
-	w.settler.take()
 	if at, ok := w.settler.next(now); ok && at <= now {
 		w.settler.step()
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -134,7 +135,7 @@ func (m *Mount) Stop() {
 	m.stopped = true
 	if mounted(m.t, m.Dir) {
 		if r := Run(m.t, "umount", m.Dir); r.Code != 0 {
-			m.t.Errorf("%v", r)
+			m.t.Errorf("%v\n%s", r, m.diagnose())
 			_ = unix.Unmount(m.Dir, unix.MNT_DETACH)
 		}
 	}
@@ -161,11 +162,34 @@ func (m *Mount) assertExited() {
 			continue
 		}
 		if err != nil || n == 0 {
-			m.t.Errorf("process %d still runs %v after the umount: %v", m.PID, exitLimit, err)
+			m.t.Errorf("process %d still runs %v after the umount: %v\n%s", m.PID, exitLimit, err, m.diagnose())
 			_ = unix.PidfdSendSignal(m.process, unix.SIGKILL, nil, 0)
 		}
 		return
 	}
+}
+
+// diagnose says what may keep a mount from ending: what its threads wait for,
+// which mount namespaces and loop devices still have it, and the log.
+func (m *Mount) diagnose() string {
+	var out strings.Builder
+	waits, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", m.PID))
+	for _, path := range waits {
+		where, _ := os.ReadFile(path)
+		fmt.Fprintf(&out, "%s: %s\n", path, where)
+	}
+	mounts, _ := filepath.Glob("/proc/[0-9]*/mountinfo")
+	for _, path := range mounts {
+		if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), m.Dir) {
+			fmt.Fprintf(&out, "still in %s\n", path)
+		}
+	}
+	devices, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, path := range devices {
+		file, _ := os.ReadFile(path)
+		fmt.Fprintf(&out, "%s: %s", path, file)
+	}
+	return out.String() + m.log()
 }
 
 // assertQuiet fails the test for every warning and error in the log, and for

@@ -2,6 +2,8 @@ package mount
 
 import (
 	"context"
+	"crypto/sha256"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -12,6 +14,7 @@ import (
 
 	"rbdbackupfs/internal/testenv"
 	"rbdbackupfs/tests/cluster"
+	"rbdbackupfs/tests/model"
 	"rbdbackupfs/tests/scenario"
 )
 
@@ -39,9 +42,9 @@ func TestStory(t *testing.T) {
 			s := newStory(t, kind)
 			s.tell()
 			m := Start(t, s.repo)
-			s.checkBytes(m)
+			s.checkBytes(m, compareWhole)
 			s.removeFromCluster()
-			s.checkBytes(m)
+			s.checkBytes(m, compareData)
 			s.checkFiles(m)
 			t.Run("cp", func(t *testing.T) { checkCp(t, m.Image(s.image, "v2")) })
 			t.Run("qemu", func(t *testing.T) { checkQemu(t, m.Image(s.image, "v2")) })
@@ -123,10 +126,10 @@ func (s *story) removeFromCluster() {
 }
 
 // checkBytes compares the mounted snapshots with the raw exports.
-func (s *story) checkBytes(m *Mount) {
+func (s *story) checkBytes(m *Mount, compare func(t *testing.T, a, b string)) {
 	s.t.Helper()
 	for _, name := range []string{"for-clone2", "v2"} {
-		command(s.t, "cmp", filepath.Join(s.raw, name), m.Image(s.image, name))
+		compare(s.t, filepath.Join(s.raw, name), m.Image(s.image, name))
 	}
 	if _, err := os.Stat(m.Image(s.image, "v1")); !os.IsNotExist(err) {
 		s.t.Errorf("v1 was never exported as a diff, and is there: %v", err)
@@ -207,7 +210,7 @@ func checkCp(t *testing.T, source string) {
 	for _, how := range []string{"auto", "always"} {
 		target := filepath.Join(dir, how)
 		command(t, "cp", "--sparse="+how, source, target)
-		command(t, "cmp", source, target)
+		compareData(t, source, target)
 		if got, most := allocated(t, target), allocated(t, source)+1<<20; got > most {
 			t.Errorf("cp --sparse=%s takes %d bytes of disk, the source %d", how, got, most)
 		}
@@ -225,6 +228,56 @@ func checkQemu(t *testing.T, source string) {
 	if got, most := allocated(t, target), allocated(t, source)+4<<20; got > most {
 		t.Errorf("qemu-img convert takes %d bytes of disk, the source %d", got, most)
 	}
+}
+
+// compareWhole compares every byte of two files.
+func compareWhole(t *testing.T, a, b string) {
+	t.Helper()
+	command(t, "cmp", a, b)
+}
+
+// compareData compares the size and the data of two files; what is a hole in one
+// and data in the other has to be zeros.
+func compareData(t *testing.T, a, b string) {
+	t.Helper()
+	files := [2]*os.File{open(t, a), open(t, b)}
+	var sizes [2]int64
+	for i, f := range files {
+		info, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes[i] = info.Size()
+	}
+	if sizes[0] != sizes[1] {
+		t.Errorf("%s has %d bytes, %s has %d", a, sizes[0], b, sizes[1])
+		return
+	}
+	for _, f := range files {
+		ranges, err := DataRanges(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range ranges {
+			var sums [2][sha256.Size]byte
+			for i, f := range files {
+				sums[i] = sumOf(t, f, r)
+			}
+			if sums[0] != sums[1] {
+				t.Errorf("%s and %s differ in [%d,%d)", a, b, r.Start, r.End)
+			}
+		}
+	}
+}
+
+func sumOf(t *testing.T, f *os.File, r model.Range) (sum [sha256.Size]byte) {
+	t.Helper()
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(f, r.Start, r.End-r.Start)); err != nil {
+		t.Fatal(err)
+	}
+	h.Sum(sum[:0])
+	return sum
 }
 
 // command runs a program, which must succeed, and returns what it printed.

@@ -129,7 +129,7 @@ func odd(b *Builder) {
 }
 
 func objects(b *Builder, object string, size int64) {
-	img := b.Create("rbd/objects-"+object, "", size*b.Scale.Factor, "--object-size", object)
+	img := b.Create("rbd/objects-"+object, "", min(size*b.Scale.Factor, 96<<20), "--object-size", object)
 	img.Fill(0, 700)
 	img.Scatter(4)
 	snapshots := numbered("s", 4)
@@ -306,7 +306,7 @@ func empty(b *Builder) {
 	none.Snap("c")
 	none.Chain([]string{"a", "b", "c"})
 	none.Expect("a", "b", "c")
-	holes := b.Create("rbd/empty-holes", "holes", 64<<20*b.Scale.Factor)
+	holes := b.Create("rbd/empty-holes", "holes", 64<<20)
 	holes.Snap("a", "b")
 	holes.Chain([]string{"a", "b"})
 	holes.Expect("a", "b")

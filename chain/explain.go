@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // explain fills in the problems and the states of the files.
@@ -20,9 +22,7 @@ func (p *planner) explain() {
 	}
 	for _, n := range p.nodes {
 		for _, alt := range n.alts {
-			if p.states[alt.file] == "unused" {
-				p.states[alt.file] = "alternative"
-			}
+			p.mark(alt.file, "alternative")
 		}
 	}
 	p.explainAmbiguous()
@@ -30,7 +30,7 @@ func (p *planner) explain() {
 	p.explainCycles()
 	p.explainLinks()
 	slices.SortFunc(p.problems, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Snapshot, b.Snapshot), cmp.Compare(a.Kind, b.Kind))
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Snapshot, b.Snapshot), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Reason, b.Reason))
 	})
 }
 
@@ -41,22 +41,53 @@ func (p *planner) add(kind Kind, snapshot string, s *step, reason, cure string) 
 	return &p.problems[len(p.problems)-1]
 }
 
+// mark says what became of a file that nothing was known of.
+func (p *planner) mark(f *planFile, state string) {
+	if p.states[f] == "unused" {
+		p.states[f] = state
+	}
+}
+
 func (p *planner) explainAmbiguous() {
-	for name, a := range p.ambiguous {
+	for v, a := range p.ambiguous {
 		whole := true
 		for _, s := range a.steps {
 			whole = whole && s.full
-			if !s.full {
-				p.states[s.file] = string(KindAmbiguous)
-			}
+			p.mark(s.file, string(KindAmbiguous))
 		}
-		reason := fmt.Sprintf("%d files claim it %s: %s", len(a.steps), a.reason, files(a.steps))
-		cure := fmt.Sprintf("Say which one it is, for example with --link %s=%s", shellWord(a.steps[0].file.path), shellWord(name))
+		reason := a.String()
 		if whole {
 			reason += "; each is served under its own name"
 		}
-		p.add(KindAmbiguous, name, a.steps[0], reason, cure).Serving = whole
+		p.add(KindAmbiguous, v.label(), a.steps[0], reason, p.choose(a, a.steps[0])).Serving = whole
 	}
+}
+
+// String says who claims the snapshot.
+func (a *ambiguity) String() string {
+	return fmt.Sprintf("%d files claim it %s: %s", len(a.steps), a.reason, files(a.steps))
+}
+
+// choose is the cure of an ambiguity that is in the way of s: a link for the
+// file of s where that is one of those to choose from, and there for the first
+// snapshot that is ambiguous, since the later ones build on it.
+func (p *planner) choose(a *ambiguity, s *step) string {
+	pick := a.steps[0]
+	for _, c := range a.steps {
+		if c.file == s.file {
+			pick = c
+		}
+	}
+	for at := pick.prev; at != nil; at = at.prev {
+		if p.ambiguous[at.vertex()] != nil {
+			pick = at
+		}
+	}
+	link := fmt.Sprintf("for example with --link %s=%s", shellWord(pick.file.path), shellWord(pick.to))
+	if a.pending {
+		return "Wait for the comparison, or say which one it is, " + link
+	}
+	return "Say which one it is, " + link
 }
 
 // explainMissing says of each snapshot that no path leads to, what it lacks.
@@ -65,41 +96,91 @@ func (p *planner) explainMissing() {
 		if p.served[v] != nil || p.ambiguous[v] != nil {
 			continue
 		}
-		s := claims[0]
+		s := p.telling(v)
 		reason, cure, kind := p.lack(s)
-		p.states[s.file] = string(kind)
-		p.add(kind, s.to, s, reason, cure)
+		for _, c := range claims {
+			p.mark(c.file, string(kind))
+		}
+		p.add(kind, v.label(), s, reason, cure)
 	}
 }
 
+// telling returns the claim of a snapshot whose lack is to be told: of those
+// that the user's links leave, one that isn't part of a circle.
+func (p *planner) telling(v vertex) *step {
+	claims := p.contenders(v)
+	if len(claims) == 0 {
+		return p.claims[v][0]
+	}
+	for _, s := range claims {
+		if !p.circular(s) {
+			return s
+		}
+	}
+	return claims[0]
+}
+
 func (p *planner) lack(s *step) (reason, cure string, kind Kind) {
-	need := s.from
-	if p.circular(s) {
-		return fmt.Sprintf("the steps that lead to it run in a circle through %s", quoted(need)),
-			"A snapshot's name was used twice: move the older backups to a folder of their own", KindCycle
+	need := vertex{name: s.from}
+	if o := p.overruledBefore(s); o != nil {
+		return fmt.Sprintf("builds on %s in its own file, and --link names another file for that", quoted(o.to)),
+			fmt.Sprintf("Move %s to a folder of its own, or use --link %s=%s instead",
+				quoted(s.file.path), shellWord(s.file.path), shellWord(o.to)), KindAmbiguous
 	}
 	if a := p.ambiguous[need]; a != nil {
-		if a.pending {
-			return fmt.Sprintf("needs %s, which %d files claim, and they are being compared", quoted(need), len(a.steps)),
-				"Wait for the comparison, or say which file it is with --link FILE=SNAPSHOT", KindAmbiguous
-		}
-		return fmt.Sprintf("needs %s, which %d files claim %s: %s", quoted(need), len(a.steps), a.reason, files(a.steps)),
-			fmt.Sprintf("Say which one it is, for example with --link %s=%s", shellWord(a.steps[0].file.path), shellWord(need)), KindAmbiguous
+		return fmt.Sprintf("needs %s, and %s", quoted(s.from), a), p.choose(a, s), KindAmbiguous
+	}
+	if o := p.ambiguousBefore(s); o != nil {
+		a := p.ambiguous[o.vertex()]
+		return fmt.Sprintf("builds on %s in its own file, and %s", quoted(o.to), a), p.choose(a, s), KindAmbiguous
+	}
+	if p.circular(s) {
+		return fmt.Sprintf("the steps that lead to it run in a circle through %s", quoted(s.from)),
+			"A snapshot's name was used twice: move the older backups to a folder of their own", KindCycle
 	}
 	if len(p.claims[need]) > 0 {
-		return fmt.Sprintf("needs %s, which can't be served either", quoted(need)),
-			fmt.Sprintf("See %s@%s", p.image, need), KindMissingParent
+		return fmt.Sprintf("needs %s, which can't be served either", quoted(s.from)),
+			"See " + quoted(p.image+"@"+p.origin(need).label()), KindMissingParent
 	}
+	reason, cure = p.lackFile(s.from)
+	return reason, cure, KindMissingParent
+}
+
+// origin goes back from a snapshot that can't be served to the one that the
+// others lack.
+func (p *planner) origin(v vertex) vertex {
+	var way []vertex
+	for {
+		if o, known := p.origins[v]; known {
+			v = o
+			break
+		}
+		way = append(way, v)
+		s := p.telling(v)
+		need := vertex{name: s.from}
+		if len(p.claims[need]) == 0 || p.ambiguous[need] != nil || p.overruledBefore(s) != nil || p.ambiguousBefore(s) != nil || p.circular(s) {
+			break
+		}
+		v = need
+	}
+	for _, w := range way {
+		p.origins[w] = v
+	}
+	return v
+}
+
+// lackFile says of a snapshot that no usable file ends at, which could.
+func (p *planner) lackFile(need string) (reason, cure string) {
 	for _, f := range p.files {
 		if f.fault != nil && f.claims(need) {
-			return fmt.Sprintf("needs %s, and the file that ends there is %s: %s", quoted(need), f.fault.kind, f.path), f.fault.cure, KindMissingParent
+			return fmt.Sprintf("needs %s, and the file that ends there is %s: %s", quoted(need), f.fault.kind, quoted(f.path)), f.fault.cure
 		}
 	}
 	reason = fmt.Sprintf("needs %s, and no file ends there", quoted(need))
 	if f := p.guess(need); f != "" {
-		return reason, fmt.Sprintf("Try --link %s=%s", shellWord(f), shellWord(need)), KindMissingParent
+		return reason, fmt.Sprintf("Try --link %s=%s", shellWord(f), shellWord(need))
 	}
-	return reason, fmt.Sprintf("Add the export that ends at %s, or name the file that holds it with --link FILE=%s", quoted(need), shellWord(need)), KindMissingParent
+	return reason, fmt.Sprintf("Add the export that ends at %s, or name the file that holds it with --link FILE=%s", quoted(need), shellWord(need))
 }
 
 // circular tells whether the steps before s lead back to where s ends.
@@ -112,11 +193,11 @@ func (p *planner) circular(s *step) bool {
 		if v == s.to {
 			return true
 		}
-		if seen[v] || p.served[v] != nil {
+		if seen[v] || p.served[vertex{name: v}] != nil {
 			continue
 		}
 		seen[v] = true
-		for _, o := range p.claims[v] {
+		for _, o := range p.claims[vertex{name: v}] {
 			if !o.full {
 				todo = append(todo, o.from)
 			}
@@ -134,15 +215,49 @@ func (f *planFile) claims(snapshot string) bool {
 // ends at: one without a name of its own that has it in its base name.
 func (p *planner) guess(snapshot string) string {
 	for _, f := range p.files {
-		nameless := f.fault != nil && f.fault.kind == KindUnsupported && f.fault.maybeRaw
-		if f.fault == nil && len(f.steps) > 0 {
-			nameless = !f.steps[len(f.steps)-1].HasTo
-		}
-		if nameless && strings.Contains(f.base(), snapshot) {
+		if f.link == "" && containsWord(f.base(), snapshot) && p.couldEnd(f, snapshot) {
 			return f.path
 		}
 	}
 	return ""
+}
+
+// couldEnd tells whether --link could make a file end at a snapshot that
+// nothing ends at, and the file doesn't need that snapshot itself.
+func (p *planner) couldEnd(f *planFile, snapshot string) bool {
+	if f.fault != nil {
+		return f.fault.kind == KindUnsupported && f.fault.maybeRaw
+	}
+	n := len(f.steps)
+	if n == 0 || f.steps[n-1].HasTo {
+		return false
+	}
+	last := f.steps[n-1]
+	return !last.HasFrom || !p.circular(&step{from: last.From, to: snapshot})
+}
+
+// containsWord tells whether s has word in it, not as part of a longer number
+// or a longer word.
+func containsWord(s, word string) bool {
+	for at := 0; word != ""; {
+		i := strings.Index(s[at:], word)
+		if i < 0 {
+			return false
+		}
+		from, to := at+i, at+i+len(word)
+		if (from == 0 || !alike(s[from-1], word[0])) && (to == len(s) || !alike(s[to], word[len(word)-1])) {
+			return true
+		}
+		at = from + 1
+	}
+	return false
+}
+
+// alike tells whether two bytes are both digits or both letters.
+func alike(a, b byte) bool {
+	digit := func(c byte) bool { return '0' <= c && c <= '9' }
+	letter := func(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' || c >= 0x80 }
+	return digit(a) && digit(b) || letter(a) && letter(b)
 }
 
 // explainCycles names the files whose steps lead back to where they came from.
@@ -156,23 +271,30 @@ func (p *planner) explainCycles() {
 			if s.full || s == target.step {
 				continue
 			}
-			for n := p.served[s.from]; n != nil; n = n.parent {
-				if n == target {
-					p.states[s.file] = string(KindCycle)
-					p.add(KindCycle, "", s,
-						fmt.Sprintf("leads from %s back to %s, which it builds on", quoted(s.from), quoted(s.to)),
-						"The snapshot's name was used twice: move this file and what builds on it to a folder of its own")
-					break
-				}
+			if p.builtOn(vertex{name: s.from}, target) {
+				p.mark(s.file, string(KindCycle))
+				p.add(KindCycle, "", s,
+					fmt.Sprintf("leads from %s back to %s, which it builds on", quoted(s.from), quoted(s.to)),
+					"The snapshot's name was used twice: move this file and what builds on it to a folder of its own")
 			}
 		}
 	}
 }
 
+// builtOn tells whether the path to v leads over target.
+func (p *planner) builtOn(v vertex, target *planNode) bool {
+	for n := p.served[v]; n != nil; n = n.parent {
+		if n == target {
+			return true
+		}
+	}
+	return false
+}
+
 // explainLinks names the links that came to nothing.
 func (p *planner) explainLinks() {
 	for _, f := range p.files {
-		if f.link == "" || f.fault != nil || (p.linked[f.link] != nil && p.linked[f.link].file == f) {
+		if f.link == "" || f.fault != nil || f.linksEnd() || f.claims(f.link) {
 			continue
 		}
 		ends := "nothing"
@@ -194,7 +316,7 @@ func files(steps []*step) string {
 			names = append(names, fmt.Sprintf("and %d more", len(steps)-2))
 			break
 		}
-		names = append(names, s.file.path)
+		names = append(names, quoted(s.file.path))
 	}
 	return strings.Join(names, ", ")
 }
@@ -207,12 +329,34 @@ func quoted(name string) string {
 	return fmt.Sprintf("%q", name)
 }
 
-// shellWord makes a word that a shell reads as name.
+const plainInShell = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,:@%+"
+
+// shellWord makes a word that a shell reads as name. It is one line.
 func shellWord(name string) string {
-	if name != "" && strings.IndexFunc(name, func(r rune) bool {
-		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,:@%+", r)
-	}) < 0 {
+	if strings.IndexFunc(name, func(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }) >= 0 {
+		return escaped(name)
+	}
+	if name != "" && strings.Trim(name, plainInShell) == "" {
 		return name
 	}
 	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+}
+
+// escaped is the form that bash, ksh and zsh have for bytes that don't print.
+func escaped(name string) string {
+	var b strings.Builder
+	b.WriteString("$'")
+	for _, c := range []byte(name) {
+		switch {
+		case c == '\'' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c < ' ' || c >= 0x7f:
+			fmt.Fprintf(&b, `\x%02x`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	b.WriteByte('\'')
+	return b.String()
 }

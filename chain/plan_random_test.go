@@ -1,0 +1,278 @@
+package chain
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"rbdbackupfs/repo"
+)
+
+// drawScene draws a repository of few names, so that forks, circles, double
+// claims and gaps are the rule.
+func drawScene(t *rapid.T) *scene {
+	s := &scene{verdicts: map[[2]string]verdict{}}
+	name := rapid.SampledFrom([]string{"s1", "s2", "s3", "s4", "s5", "f0", "f1", "f2"})
+	for i := range rapid.IntRange(1, 10).Draw(t, "files") {
+		f := &planFile{
+			path: fmt.Sprintf("f%d.diff", i), pin: repo.Pin{Inode: uint64(i + 1)}, info: &fileInfo{},
+			kind:    rapid.SampledFrom([]fileKind{kindDiff, kindDiff, kindContainer, kindRaw}).Draw(t, "kind"),
+			modTime: time.Unix(rapid.Int64Range(0, 3).Draw(t, "mtime"), 0),
+		}
+		f.steps = drawSteps(t, f.kind, name)
+		switch rapid.IntRange(0, 9).Draw(t, "state") {
+		case 0:
+			f.link = name.Draw(t, "link")
+		case 1:
+			f.fault = &fault{kind: KindIncomplete}
+		}
+		for _, o := range s.files {
+			v := rapid.SampledFrom([]verdict{same, same, different, undecided}).Draw(t, "verdict")
+			s.verdicts[pathPair(o.path, f.path)] = v
+		}
+		s.files = append(s.files, f)
+	}
+	return s
+}
+
+func drawSteps(t *rapid.T, kind fileKind, name *rapid.Generator[string]) (steps []stepInfo) {
+	n := 1
+	if kind == kindContainer {
+		n = rapid.IntRange(1, 4).Draw(t, "parts")
+	}
+	for i := range n {
+		s := stepInfo{Bytes: rapid.Int64Range(0, 3).Draw(t, "bytes"), To: name.Draw(t, "to"), HasTo: true}
+		switch {
+		case kind == kindRaw:
+		case i > 0:
+			s.From, s.HasFrom = steps[i-1].To, true
+		case kind == kindDiff && rapid.IntRange(0, 3).Draw(t, "full") > 0:
+			s.From, s.HasFrom = name.Draw(t, "from"), true
+		}
+		if kind == kindRaw || i == n-1 && rapid.IntRange(0, 4).Draw(t, "head") == 0 {
+			s.To, s.HasTo = "", false
+		}
+		if rapid.IntRange(0, 3).Draw(t, "sized") == 0 {
+			s.HasSize, s.Size = true, 1<<rapid.Int64Range(16, 17).Draw(t, "size")
+		}
+		steps = append(steps, s)
+	}
+	return steps
+}
+
+// TestRandomPlans holds what is true of every plan.
+func TestRandomPlans(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawScene(t)
+		p := makePlan("vm1", s.files, s.same)
+		checkPaths(t, p)
+		checkCheapest(t, s, p)
+		checkAncestors(t, s, p)
+		checkTold(t, s, p)
+		want := s.String()
+		s.files = rapid.Permutation(s.files).Draw(t, "order")
+		if got := s.String(); got != want {
+			t.Fatalf("another order, another plan:\n%s\nwas\n%s", got, want)
+		}
+	})
+}
+
+// endOf is where a step leads to, told from the file alone: the name, and
+// whether it is the file's own.
+func endOf(s *step) string {
+	switch f := s.file; {
+	case s.info.HasTo:
+		return s.info.To
+	case f.link != "" && s.part == len(f.steps)-1 && !f.claims(f.link):
+		return f.link
+	default:
+		return stem(f.path)
+	}
+}
+
+// checkPaths: every path begins with a full step, its names match, parents
+// come before children, and no two labels are the same.
+func checkPaths(t *rapid.T, p *plan) {
+	seen := map[*planNode]bool{}
+	labels := map[string]bool{}
+	for _, n := range p.nodes {
+		seen[n] = true
+		if labels[n.label()] {
+			t.Fatalf("%s is served twice", n.label())
+		}
+		labels[n.label()] = true
+		if n.step.file.fault != nil {
+			t.Fatalf("%s is served from a broken file", n.label())
+		}
+		if n.name != endOf(n.step) {
+			t.Fatalf("%s is served as %s", stepName(n.step), n.label())
+		}
+		depth, bytes := 1, n.step.info.Bytes
+		switch {
+		case n.parent == nil && n.step.info.HasFrom:
+			t.Fatalf("the path to %s begins with an increment", n.label())
+		case n.parent == nil:
+		case !n.step.info.HasFrom || n.parent.name != n.step.info.From || n.parent.of != "":
+			t.Fatalf("%s can't build on %s", stepName(n.step), n.parent.label())
+		case !seen[n.parent]:
+			t.Fatalf("%s comes before its parent", n.label())
+		default:
+			depth, bytes = depth+n.parent.depth, bytes+n.parent.bytes
+		}
+		if n.depth != depth || n.bytes != bytes {
+			t.Fatalf("%s costs %d steps, %d bytes; its path costs %d, %d", n.label(), n.depth, n.bytes, depth, bytes)
+		}
+	}
+}
+
+// A cost is what a path is judged by.
+type cost struct {
+	steps int
+	bytes int64
+}
+
+func (c cost) less(o cost) bool {
+	return c.steps < o.steps || c.steps == o.steps && c.bytes < o.bytes
+}
+
+// checkCheapest finds the costs in another way, by going over all steps until
+// nothing gets cheaper, and compares them. Where links or ambiguities forbid
+// steps a path may cost more.
+func checkCheapest(t *rapid.T, s *scene, p *plan) {
+	if s.linked() || slices.ContainsFunc(p.problems, func(p Problem) bool { return p.Kind == KindAmbiguous }) {
+		return
+	}
+	best := map[string]cost{}
+	for range len(s.files) * 4 {
+		for _, f := range s.files {
+			for part := range f.steps {
+				s.improve(best, f, part)
+			}
+		}
+	}
+	served := map[string]bool{}
+	for _, n := range p.nodes {
+		if n.of != "" {
+			continue
+		}
+		served[n.name] = true
+		if got, want := (cost{n.depth, n.bytes}), best[n.name]; got != want {
+			t.Fatalf("%s costs %v, not %v", n.label(), got, want)
+		}
+	}
+	for name, c := range best {
+		if !served[name] {
+			t.Fatalf("%s isn't served and could be at %v", name, c)
+		}
+	}
+}
+
+func (s *scene) linked() bool {
+	return slices.ContainsFunc(s.files, func(f *planFile) bool { return f.link != "" })
+}
+
+// named tells whether a header of a usable file has a name.
+func (s *scene) named(name string) bool {
+	return slices.ContainsFunc(s.files, func(f *planFile) bool { return f.fault == nil && f.claims(name) })
+}
+
+// improve takes one step, unless it leads to a name that only its file has.
+func (s *scene) improve(best map[string]cost, f *planFile, part int) {
+	info := f.steps[part]
+	end := info.To
+	if !info.HasTo {
+		end = stem(f.path)
+		if f.kind != kindRaw && s.named(end) {
+			return
+		}
+	}
+	from, ok := cost{}, true
+	if info.HasFrom {
+		from, ok = best[info.From]
+	}
+	if f.fault != nil || !ok {
+		return
+	}
+	c := cost{from.steps + 1, from.bytes + info.Bytes}
+	if old, ok := best[end]; !ok || c.less(old) {
+		best[end] = c
+	}
+}
+
+// checkAncestors: whatever is built on is what all files of one kind that
+// claim the same step agree on, in size too, or the user chose it.
+func checkAncestors(t *rapid.T, s *scene, p *plan) {
+	linked := map[string]bool{}
+	for _, f := range s.files {
+		if f.fault == nil && f.link != "" {
+			linked[f.link] = true
+		}
+	}
+	for _, n := range p.nodes {
+		for at := n.parent; at != nil; at = at.parent {
+			if linked[at.name] {
+				continue
+			}
+			size := int64(math.MinInt64)
+			for _, f := range s.files {
+				for part, info := range f.steps {
+					if f.fault != nil || !info.HasTo || info.To != at.name {
+						continue
+					}
+					if info.HasSize && size >= 0 && size != info.Size && len(linked) == 0 {
+						t.Fatalf("%s builds on %s, which has two sizes", n.label(), at.label())
+					}
+					if info.HasSize {
+						size = info.Size
+					}
+					checkRival(t, s, at, f, part)
+				}
+			}
+		}
+	}
+}
+
+// checkRival fails when a part of a file claims the step that led to a node
+// and may hold other bytes.
+func checkRival(t *rapid.T, s *scene, at *planNode, f *planFile, part int) {
+	mine := at.step
+	info := f.steps[part]
+	if f == mine.file || f.kind != mine.file.kind || info.HasFrom != mine.info.HasFrom || info.From != mine.info.From {
+		return
+	}
+	if s.linked() || info.From == info.To && info.HasFrom {
+		return
+	}
+	if f.kind == kindContainer && part > 0 && info.HasFrom {
+		return // its own history may put it out of the question
+	}
+	if v := s.verdicts[pathPair(f.path, mine.file.path)]; v != same {
+		t.Fatalf("%s is built on, and %s may differ from %s", at.label(), f.path, mine.file.path)
+	}
+}
+
+// checkTold: every name that a usable file ends at is served, or a problem
+// says why not.
+func checkTold(t *rapid.T, s *scene, p *plan) {
+	told := map[string]bool{}
+	for _, n := range p.nodes {
+		told[n.name] = true
+	}
+	for _, problem := range p.problems {
+		told[problem.Snapshot] = true
+		if problem.Reason == "" || problem.Cure == "" && problem.Kind != KindMissingParent {
+			t.Fatalf("no reason or cure: %+v", problem)
+		}
+	}
+	for _, f := range s.files {
+		for _, info := range f.steps {
+			if f.fault == nil && info.HasTo && !told[info.To] {
+				t.Fatalf("not a word of %s", info.To)
+			}
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package chain
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"path"
+	"strings"
+	"time"
+
+	"rbdbackupfs/index"
+	"rbdbackupfs/repo"
+)
+
+// A planFile is a backup file as the planner sees it.
+type planFile struct {
+	path    string // below the repository
+	kind    fileKind
+	pin     repo.Pin
+	modTime time.Time
+	steps   []stepInfo
+	fault   *fault // not usable; its steps only explain what is missing
+	link    string // what --link says its end is, "" when nothing
+	info    *fileInfo
+	now     repo.Pin // what it must be opened with
+	damage  *fault
+}
+
+// A fileKind decides which exports of one step should be alike: two of one
+// kind are, byte for byte, when they hold the same.
+type fileKind string
+
+const (
+	kindRaw       fileKind = "raw"
+	kindDiff      fileKind = "diff"
+	kindContainer fileKind = "container"
+)
+
+// base is the file's name in its folder.
+func (f *planFile) base() string { return path.Base(f.path) }
+
+// linksEnd tells whether --link gives the file's nameless end a name, rather
+// than choosing one of the snapshots that the file names.
+func (f *planFile) linksEnd() bool {
+	n := len(f.steps)
+	return f.link != "" && n > 0 && !f.steps[n-1].HasTo && !f.claims(f.link)
+}
+
+// stem is the base name without the extension that says it is an export.
+func (f *planFile) stem() string { return stem(f.path) }
+
+func stem(name string) string {
+	base := path.Base(name)
+	switch ext := path.Ext(base); strings.ToLower(ext) {
+	case ".raw", ".img", ".diff", ".rbd", ".rbd2", ".rbdiff", ".export", ".full", ".inc", ".bin":
+		if base != ext {
+			return strings.TrimSuffix(base, ext)
+		}
+	}
+	return base
+}
+
+// A vertex is a node of the graph of steps: a snapshot's name, and the base
+// name of the file it is of where the name alone would mean another snapshot.
+type vertex struct{ name, of string }
+
+func (v vertex) label() string {
+	if v.of == "" {
+		return v.name
+	}
+	return v.name + "~" + v.of
+}
+
+// A step is one edge of the graph: a part of a file that leads from a
+// snapshot, or from nothing, to another.
+type step struct {
+	file *planFile
+	part int
+	info *stepInfo
+	prev *step  // the part of the same file that ends where this one starts
+	from string // meaningless when full
+	full bool
+	to   string
+	of   string // set where the name comes from the file and another file's header has it too
+}
+
+// newStep makes the step of a part. named holds the names that headers give.
+func newStep(f *planFile, part int, named map[string]bool) *step {
+	info := &f.steps[part]
+	s := &step{file: f, part: part, info: info, from: info.From, full: !info.HasFrom, to: info.To}
+	switch {
+	case info.HasTo:
+	case part == len(f.steps)-1 && f.linksEnd():
+		s.to = f.link
+	default:
+		s.to = f.stem()
+		if f.kind != kindRaw && named[s.to] {
+			s.of = f.base()
+		}
+	}
+	return s
+}
+
+// vertex is where a step leads to.
+func (s *step) vertex() vertex { return vertex{s.to, s.of} }
+
+// chosen tells whether --link names the step.
+func (s *step) chosen() bool { return s.file.link != "" && s.vertex() == vertex{name: s.file.link} }
+
+// compareSteps orders steps by where they lie, so that plans are stable.
+func compareSteps(a, b *step) int {
+	return cmp.Or(cmp.Compare(a.file.path, b.file.path), cmp.Compare(a.part, b.part))
+}
+
+// A planNode is a snapshot that can be built.
+type planNode struct {
+	step   *step
+	parent *planNode
+	name   string
+	of     string
+	id     index.NodeID
+	depth  int
+	bytes  int64
+	alts   []*step // agree with step
+	linked bool    // the user chose this file
+	kids   int
+}
+
+func (n *planNode) label() string { return vertex{n.name, n.of}.label() }
+
+// nodeID names the state after a step: the state before, the file's identity
+// and the place in it.
+func nodeID(parent index.NodeID, pin repo.Pin, part int) (id index.NodeID) {
+	b := append([]byte("node 1\n"), parent[:]...)
+	for _, v := range []uint64{pin.Inode, uint64(pin.Size), uint64(pin.MTimeNs), uint64(part)} {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	sum := sha256.Sum256(b)
+	copy(id[:], sum[:])
+	return id
+}
+
+func newNode(parent *planNode, s *step) *planNode {
+	n := &planNode{step: s, parent: parent, name: s.to, of: s.of, depth: 1, bytes: s.info.Bytes}
+	var base index.NodeID
+	if parent != nil {
+		n.depth += parent.depth
+		n.bytes += parent.bytes
+		base = parent.id
+	}
+	n.id = nodeID(base, s.file.pin, s.part)
+	return n
+}
+
+// A queue has the cheapest node on top: fewest steps, then fewest bytes.
+type queue []*planNode
+
+func (q queue) Len() int      { return len(q) }
+func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q queue) Less(i, j int) bool {
+	a, b := q[i], q[j]
+	return cmp.Or(cmp.Compare(a.depth, b.depth), cmp.Compare(a.bytes, b.bytes), compareSteps(a.step, b.step)) < 0
+}
+func (q *queue) Push(x any) { *q = append(*q, x.(*planNode)) }
+func (q *queue) Pop() any {
+	old := *q
+	n := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return n
+}

@@ -143,7 +143,9 @@ func (m *mounter) serve(ctx context.Context, parent *daemon.Parent) error {
 		err = m.announce(complete, parent)
 	}
 	if err != nil {
-		return errors.Join(err, m.unmount())
+		signals, stop := moreSignals()
+		defer stop()
+		return errors.Join(err, m.unmount(signals))
 	}
 	m.log.Info("mounted", slog.String("repo", m.session.root), slog.String("mountpoint", m.mountpoint), slog.String("index", m.session.index))
 	err = m.last(ctx)
@@ -164,8 +166,10 @@ func (m *mounter) last(ctx context.Context) error {
 				m.log.Error("the repository is no longer watched; what is known of it is still served", slog.Any("error", err))
 			}
 		case <-ctx.Done():
+			signals, stop := moreSignals()
+			defer stop()
 			m.notify(daemon.NotifyStopping)
-			return m.unmount()
+			return m.unmount(signals)
 		}
 	}
 }
@@ -233,12 +237,17 @@ func damagedFiles(problems []chain.Problem) int {
 	return len(seen)
 }
 
-// unmount ends the mount, after a signal. It tries until nobody uses it any
-// more. A second signal detaches it, and a third doesn't wait for the last user.
-func (m *mounter) unmount() error {
+// moreSignals gives those that come from now on: the first one has ended the
+// context.
+func moreSignals() (<-chan os.Signal, func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, unix.SIGTERM, unix.SIGHUP)
-	defer signal.Stop(signals)
+	return signals, func() { signal.Stop(signals) }
+}
+
+// unmount ends the mount, after a signal. It tries until nobody uses it any
+// more. A second signal detaches it, and a third doesn't wait for the last user.
+func (m *mounter) unmount(signals <-chan os.Signal) error {
 	retry := time.NewTicker(unmountRetry)
 	defer retry.Stop()
 	for told := false; ; {

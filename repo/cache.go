@@ -13,7 +13,7 @@ import (
 // limit. No lock is held while a file is opened, read or closed.
 type cache struct {
 	limit int
-	open  func(key) (fd int, links uint64, err error)
+	open  func(key) (fd int, linked bool, err error)
 
 	mu     sync.Mutex
 	files  map[key]*descriptor
@@ -31,18 +31,18 @@ type key struct {
 
 // A descriptor is an open file with a count of its users.
 type descriptor struct {
-	key   key
-	ready chan struct{} // closed once fd, links and err are set
-	fd    int
-	links uint64 // names the file had when it was opened
-	err   error
+	key    key
+	ready  chan struct{} // closed once fd, linked and err are set
+	fd     int
+	linked bool // whether the file had a name, as far as its file system counts them
+	err    error
 
 	users int           // guarded by cache.mu
 	place *list.Element // in cache.idle, nil while in use; guarded by cache.mu
 	stale bool          // not in cache.files any more; guarded by cache.mu
 }
 
-func newCache(limit int, open func(key) (int, uint64, error)) *cache {
+func newCache(limit int, open func(key) (int, bool, error)) *cache {
 	return &cache{limit: limit, open: open, files: make(map[key]*descriptor), idle: list.New()}
 }
 
@@ -71,22 +71,22 @@ func (c *cache) get(k key) (*descriptor, error) {
 	c.mu.Unlock()
 
 	closeAll(excess)
-	d.fd, d.links, d.err = c.openMakingRoom(k)
+	d.fd, d.linked, d.err = c.openMakingRoom(k)
 	close(d.ready)
 	return d, c.giveBackOn(d.err, d)
 }
 
 // openMakingRoom opens k; at the limit of the process or the system it closes
 // idle descriptors and tries again.
-func (c *cache) openMakingRoom(k key) (int, uint64, error) {
-	fd, links, err := c.open(k)
+func (c *cache) openMakingRoom(k key) (int, bool, error) {
+	fd, linked, err := c.open(k)
 	for errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
 		if !c.makeRoom() {
-			return fd, links, err
+			return fd, linked, err
 		}
-		fd, links, err = c.open(k)
+		fd, linked, err = c.open(k)
 	}
-	return fd, links, err
+	return fd, linked, err
 }
 
 // makeRoom closes half of the idle descriptors, at least one; false: there is none.

@@ -34,10 +34,10 @@ func (c *manualClock) Now() time.Time {
 	return c.now
 }
 
-func (c *manualClock) Timer(d time.Duration) (<-chan time.Time, func()) {
+func (c *manualClock) Timer(at time.Time) (<-chan time.Time, func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := &manualTimer{at: c.now.Add(d), fired: make(chan time.Time, 1)}
+	t := &manualTimer{at: at, fired: make(chan time.Time, 1)}
 	c.timers[t] = struct{}{}
 	c.fire()
 	close(c.set)
@@ -89,7 +89,7 @@ func (c *manualClock) next() (left time.Duration, armed bool) {
 func TestSystemClock(t *testing.T) {
 	var c Clock = systemClock{}
 	before := c.Now()
-	fired, stop := c.Timer(time.Millisecond)
+	fired, stop := c.Timer(before.Add(time.Millisecond))
 	defer stop()
 	if at := <-fired; at.Sub(before) < time.Millisecond {
 		t.Errorf("fired %v after it was set, want at least 1ms", at.Sub(before))

@@ -38,7 +38,7 @@ func (r *Repo) OpenFile(path string, pin Pin) (*Handle, error) {
 }
 
 // open is what the cache calls to open a file.
-func (r *Repo) open(k key) (fd int, links uint64, err error) {
+func (r *Repo) open(k key) (fd int, linked bool, err error) {
 	fd = -1
 	dir, name := split(k.path)
 	err = r.withFolder(dir, func(dirfd int) error {
@@ -50,10 +50,10 @@ func (r *Repo) open(k key) (fd int, links uint64, err error) {
 			_ = unix.Close(got)
 			return ErrChanged
 		}
-		fd, links = got, uint64(st.Nlink)
+		fd, linked = got, st.Nlink > 0
 		return nil
 	})
-	return fd, links, err
+	return fd, linked, err
 }
 
 // Path returns the file's path below the repository's root.
@@ -111,7 +111,7 @@ func (h *Handle) Check() error {
 		return h.fail("check", ErrChanged)
 	}
 	// Some file systems never count links, so only a fall to 0 means anything.
-	if st.Nlink == 0 && h.d.links > 0 {
+	if st.Nlink == 0 && h.d.linked {
 		return h.fail("check", ErrGone)
 	}
 	return nil

@@ -28,13 +28,21 @@ func heldForWriting(fd int, st *unix.Stat_t) bool {
 	if euid := os.Geteuid(); euid != 0 && uint32(euid) != st.Uid {
 		return false
 	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETSIG, int(unix.SIGURG)); err != nil {
-		return false
-	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
+	if err := takeLease(fd); err != nil {
 		return errors.Is(err, unix.EAGAIN)
 	}
-	// This can't fail on a lease that is there; closing fd would drop it as well.
-	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
+	giveBackLease(fd)
 	return false
 }
+
+func takeLease(fd int) error {
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETSIG, int(unix.SIGURG)); err != nil {
+		return err
+	}
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
+	return err
+}
+
+// giveBackLease can't fail on a lease that is there; closing fd would drop it
+// as well.
+func giveBackLease(fd int) { _, _ = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK) }

@@ -82,7 +82,10 @@ func (r *Repo) readFolder(path string, buf []byte) folderLook {
 }
 
 func (r *Repo) readEntries(dirfd int, look *folderLook, buf []byte) error {
-	depth := strings.Count(look.path, "/")
+	depth := 0
+	if look.path != "." {
+		depth = strings.Count(look.path, "/") + 1
+	}
 	for {
 		n, err := unix.ReadDirent(dirfd, buf)
 		if errors.Is(err, unix.EINTR) {

@@ -13,14 +13,14 @@ import (
 
 func TestOpenResolvesLinks(t *testing.T) {
 	dir := t.TempDir()
-	real := filepath.Join(dir, "backups of vm")
-	must(t, os.Mkdir(real, 0o755))
+	folder := filepath.Join(dir, "backups of vm")
+	must(t, os.Mkdir(folder, 0o755))
 	link := filepath.Join(dir, "link")
-	must(t, os.Symlink(real, link))
+	must(t, os.Symlink(folder, link))
 
-	direct, linked := open(t, real, Options{}), open(t, link+"/.", Options{})
-	if linked.Root() != direct.Root() || linked.Root() != real {
-		t.Errorf("roots %q and %q, want both %q", direct.Root(), linked.Root(), real)
+	direct, linked := open(t, folder, Options{}), open(t, link+"/.", Options{})
+	if linked.Root() != direct.Root() || linked.Root() != folder {
+		t.Errorf("roots %q and %q, want both %q", direct.Root(), linked.Root(), folder)
 	}
 	if linked.ID() != direct.ID() {
 		t.Errorf("ids %q and %q differ", direct.ID(), linked.ID())

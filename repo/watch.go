@@ -112,7 +112,7 @@ func (w *watch) run(ctx context.Context) error {
 	for {
 		w.flush()
 		w.settler.take()
-		fired, stop := w.repo.clock.Timer(w.sleep())
+		fired, stop := w.repo.clock.Timer(w.repo.start.Add(w.nextDue()))
 		select {
 		case <-ctx.Done():
 			stop()
@@ -128,8 +128,8 @@ func (w *watch) run(ctx context.Context) error {
 	}
 }
 
-// sleep is how long there is nothing to do, if nothing happens.
-func (w *watch) sleep() time.Duration {
+// nextDue is when there is something to do, if nothing happens before.
+func (w *watch) nextDue() instant {
 	now := w.repo.now()
 	until := w.rootAt.or(now + rootEvery)
 	until = min(until, w.heldAt.or(until), w.rescanAt.or(until))
@@ -139,7 +139,7 @@ func (w *watch) sleep() time.Duration {
 			until = min(until, at)
 		}
 	}
-	return max(until-now, 0)
+	return until
 }
 
 // attend does what is due.

@@ -206,23 +206,27 @@ func (l *Library) shortened(img *imageState, name string, old, now *fileInfo) bo
 	if now.Pin.Inode != old.Pin.Inode || now.Pin.Size >= old.Pin.Size {
 		return false
 	}
+	h, err := l.repo.OpenFile(name, now.Pin)
+	if err != nil {
+		return false
+	}
+	defer h.Release()
+	sums, err := samples(h, old.Pin.Size, now.Pin.Size)
+	if err != nil || len(sums) > len(old.Sums) || !slices.Equal(sums, old.Sums[:len(sums)]) {
+		return false
+	}
 	if old.Kind == kindRaw {
 		return now.Kind == kindRaw || now.Pin.Size == 0
 	}
 	if now.Fault == nil || now.Fault.kind != KindIncomplete {
 		return false
 	}
-	return l.beginsAlike(img, name, old, now.Pin)
+	return l.beginsAlike(img, name, old, h)
 }
 
 // beginsAlike compares the records that are left with the index. A file that
 // was written anew and cut off differs in them.
-func (l *Library) beginsAlike(img *imageState, name string, old *fileInfo, pin repo.Pin) bool {
-	h, err := l.repo.OpenFile(name, pin)
-	if err != nil {
-		return false
-	}
-	defer h.Release()
+func (l *Library) beginsAlike(img *imageState, name string, old *fileInfo, h *repo.Handle) bool {
 	nodes := l.nodesOf(img, name)
 	r, err := rbddiff.NewReader(io.NewSectionReader(h, 0, h.Size()))
 	part := -1

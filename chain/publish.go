@@ -38,9 +38,7 @@ func (l *Library) publish(img *imageState, p *plan, nodes map[*planNode]*index.N
 	}
 	l.mu.Unlock()
 	if old == nil {
-		if !next.visible() {
-			l.tell(Event{Image: img.name, Vanish: true})
-		}
+		l.tell(Event{Image: img.name, Appear: next.visible(), Vanish: !next.visible(), New: next.Snapshots})
 		return
 	}
 	if e, changed := difference(old, next); changed {
@@ -128,7 +126,7 @@ func (img *imageState) fileProblems() (list []Problem) {
 			continue
 		}
 		if t := f.info.Fault; t != nil {
-			add(f, *t, t.maybeRaw)
+			add(f, *t, t.sideCar)
 		}
 		for _, t := range f.info.Warn {
 			add(f, t, true)

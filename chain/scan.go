@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"path"
 	"strings"
@@ -22,6 +23,7 @@ type fileInfo struct {
 	Meta   map[string]string `json:"meta,omitempty"`
 	Fault  *fault            `json:"fault,omitempty"`
 	Warn   []fault           `json:"warn,omitempty"`
+	Sums   []uint32          `json:"sums,omitempty"` // of samples
 }
 
 // stepInfo is one diff of a file; a raw file is one step from nothing.
@@ -45,6 +47,7 @@ type fault struct {
 	cure     string
 	offset   int64
 	maybeRaw bool // no banner: --link would make it a raw export
+	sideCar  bool // checksums, notes and the like: no backup is missing
 }
 
 // The form of a fault in a note.
@@ -54,16 +57,17 @@ type faultNote struct {
 	Cure     string `json:"cure,omitempty"`
 	Offset   int64  `json:"offset"`
 	MaybeRaw bool   `json:"maybeRaw,omitempty"`
+	SideCar  bool   `json:"sideCar,omitempty"`
 }
 
 func (f fault) MarshalJSON() ([]byte, error) {
-	return json.Marshal(faultNote{f.kind, f.reason, f.cure, f.offset, f.maybeRaw})
+	return json.Marshal(faultNote{f.kind, f.reason, f.cure, f.offset, f.maybeRaw, f.sideCar})
 }
 
 func (f *fault) UnmarshalJSON(b []byte) error {
 	var n faultNote
 	err := json.Unmarshal(b, &n)
-	*f = fault{n.Kind, n.Reason, n.Cure, n.Offset, n.MaybeRaw}
+	*f = fault{n.Kind, n.Reason, n.Cure, n.Offset, n.MaybeRaw, n.SideCar}
 	return err
 }
 
@@ -78,6 +82,11 @@ func scanFile(r *repo.Repo, name string, pin repo.Pin, linked bool) (*fileInfo, 
 	info, err := scanHandle(h, name, pin, linked)
 	if err != nil {
 		return nil, err
+	}
+	if info.Fault == nil {
+		if info.Sums, err = samples(h, pin.Size, pin.Size); err != nil {
+			return nil, err
+		}
 	}
 	if err := h.Check(); err != nil {
 		return nil, err
@@ -198,6 +207,13 @@ func (info *fileInfo) scanRaw(name string, linked bool) {
 		return
 	}
 	info.Format = "unknown"
+	if isSideCar(name) {
+		info.Fault = &fault{
+			kind: KindUnsupported, reason: "is not a backup", maybeRaw: true, sideCar: true,
+			cure: "Nothing is lost: it is left alone",
+		}
+		return
+	}
 	if info.Pin.Size == 0 {
 		info.Fault = &fault{
 			kind: KindIncomplete, reason: "is empty",
@@ -215,4 +231,45 @@ func (info *fileInfo) scanRaw(name string, linked bool) {
 func isRawName(name string) bool {
 	ext := strings.ToLower(path.Ext(name))
 	return ext == ".raw" || ext == ".img"
+}
+
+// isSideCar tells whether a file that isn't a backup is one of those that
+// people keep beside their backups.
+func isSideCar(name string) bool {
+	base := path.Base(name)
+	switch strings.ToLower(path.Ext(base)) {
+	case ".txt", ".md", ".log", ".json", ".toml", ".yaml", ".yml", ".xml", ".conf", ".sh",
+		".md5", ".sha1", ".sha256", ".sha512", ".sum", ".sums", ".sig", ".asc", ".size":
+		return true
+	}
+	switch base {
+	case "README", "SHA256SUMS", "SHA512SUMS", "SHA1SUMS", "MD5SUMS", "lost+found":
+		return true
+	}
+	return false
+}
+
+const (
+	sampleCount = 8
+	sampleSize  = 4096
+)
+
+// samples returns checksums of a few blocks spread over a file of size bytes,
+// those that end below limit. They tell a file that was cut off from one that
+// was written anew: no format has a checksum of its own.
+func samples(h io.ReaderAt, size, limit int64) ([]uint32, error) {
+	var sums []uint32
+	buf := make([]byte, sampleSize)
+	for i := range int64(sampleCount) {
+		at := size / sampleCount * i
+		end := min(at+sampleSize, size)
+		if end > limit {
+			break
+		}
+		if _, err := h.ReadAt(buf[:end-at], at); err != nil {
+			return nil, err
+		}
+		sums = append(sums, crc32.Checksum(buf[:end-at], crc32.MakeTable(crc32.Castagnoli)))
+	}
+	return sums, nil
 }

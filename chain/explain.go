@@ -83,6 +83,9 @@ func (p *planner) choose(a *ambiguity, s *step) string {
 			pick = at
 		}
 	}
+	if pick.chosen() {
+		return "Name one file for it with --link, not several"
+	}
 	link := fmt.Sprintf("for example with --link %s=%s", shellWord(pick.file.path), shellWord(pick.to))
 	if a.pending {
 		return "Wait for the comparison, or say which one it is, " + link
@@ -150,15 +153,17 @@ func (p *planner) lack(s *step) (reason, cure string, kind Kind) {
 // others lack.
 func (p *planner) origin(v vertex) vertex {
 	var way []vertex
+	seen := map[vertex]bool{}
 	for {
 		if o, known := p.origins[v]; known {
 			v = o
 			break
 		}
 		way = append(way, v)
+		seen[v] = true
 		s := p.telling(v)
 		need := vertex{name: s.from}
-		if len(p.claims[need]) == 0 || p.ambiguous[need] != nil || p.overruledBefore(s) != nil || p.ambiguousBefore(s) != nil || p.circular(s) {
+		if seen[need] || p.served[need] != nil || len(p.claims[need]) == 0 || p.ambiguous[need] != nil || p.overruledBefore(s) != nil || p.ambiguousBefore(s) != nil || p.circular(s) {
 			break
 		}
 		v = need

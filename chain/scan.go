@@ -200,7 +200,6 @@ func (info *fileInfo) addStep(s rbddiff.Step) {
 // scanRaw takes a file without a banner for a raw export if its name says so,
 // or the user.
 func (info *fileInfo) scanRaw(name string, linked bool) {
-
 	if isRawName(name) || linked {
 		info.Format, info.Kind = "raw", kindRaw
 		info.Steps = []stepInfo{{HasSize: true, Size: info.Pin.Size, Bytes: info.Pin.Size}}

@@ -240,7 +240,7 @@ func check(rt *rapid.T, ix *Index, n testNode) {
 }
 
 func checkSeek(rt *rapid.T, m *Map, want []Segment, off int64, data bool) {
-	at, expect := int64(-1), int64(-1)
+	expect := int64(-1)
 	for _, s := range want {
 		if s.End() > off && s.Hole() != data {
 			expect = max(off, s.Off)
@@ -250,12 +250,11 @@ func checkSeek(rt *rapid.T, m *Map, want []Segment, off int64, data bool) {
 	if !data && expect < 0 && off < m.node.Size {
 		expect = m.node.Size
 	}
-	var err error
+	next := m.NextHole
 	if data {
-		at, err = m.NextData(off)
-	} else {
-		at, err = m.NextHole(off)
+		next = m.NextData
 	}
+	at, err := next(off)
 	if errors.Is(err, io.EOF) {
 		at, err = -1, nil
 	}
@@ -281,6 +280,69 @@ func TestDepth(t *testing.T) {
 			t.Fatalf("%d segments, %d allocated", len(segs), main.Allocated)
 		}
 	})
+}
+
+// countingStore counts the seeks that go through it.
+type countingStore struct {
+	store
+	seeks int
+}
+
+func (c *countingStore) seek(from []byte, since uint64, found func(key, value []byte) error) error {
+	c.seeks++
+	return c.store.seek(from, since, found)
+}
+
+// TestLongChain: reading at the end of 1,000 steps takes as many lookups as
+// reading at the first, one for each chunk.
+func TestLongChain(t *testing.T) {
+	const size, chunks = 64 << 20, 16
+	ix := mustOpen(t, t.TempDir())
+	first := build(t, ix, 0, nil, size, Extent{0, size, true, 0})
+	last := first
+	for i := range 1000 {
+		last = build(t, ix, i+1, last, size, Extent{int64(i%chunks) << topShift, 4096, true, 0})
+	}
+	counted := &countingStore{store: ix.store}
+	ix.store = counted
+	for _, n := range []*Node{first, last} {
+		counted.seeks = 0
+		segments(t, ix, n)
+		if counted.seeks != chunks {
+			t.Errorf("node %d: %d seeks for %d chunks", n.Number, counted.seeks, chunks)
+		}
+	}
+}
+
+// BenchmarkLookup reads one chunk's segments, uncached, in chains of 1, 30 and
+// 1,000 steps.
+func BenchmarkLookup(b *testing.B) {
+	for _, steps := range []int{1, 30, 1000} {
+		b.Run(fmt.Sprint(steps), func(b *testing.B) {
+			const chunks = 256
+			ix, err := Open(b.TempDir(), Options{CacheSegments: 1})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() {
+				if err := ix.Close(); err != nil {
+					b.Error(err)
+				}
+			}()
+			n := build(b, ix, 0, nil, chunks<<topShift, Extent{0, chunks << topShift, true, 0})
+			for i := range steps - 1 {
+				n = build(b, ix, i+1, n, n.Size, Extent{int64(i*37%chunks) << topShift, 65536, true, 0})
+			}
+			m := ix.Map(n)
+			var segs []Segment
+			for i := 0; b.Loop(); i++ {
+				at := int64(i*101%chunks) << topShift
+				if segs, err = m.Append(segs[:0], at, at+1<<20); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
 
 // TestSparse: the work follows the data, not the size.

@@ -36,6 +36,4 @@ func (b *batch) put(key, value []byte) {
 
 func (b *batch) remove(key []byte) { b.put(key, nil) }
 
-func (b *batch) len() int { return len(b.keys) }
-
 func (b *batch) reset() { *b = batch{keys: b.keys[:0], values: b.values[:0]} }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +19,9 @@ import (
 	"rbdbackupfs/internal/treename"
 	"rbdbackupfs/repo"
 )
+
+// detachPatience is how long fusermount3 may take.
+const detachPatience = 30 * time.Second
 
 // The real packages behind the interfaces of engine.go.
 
@@ -48,7 +53,9 @@ func (packages) Detach(mountpoint string) error {
 	if os.Geteuid() == 0 {
 		return os.NewSyscallError("umount2", unix.Unmount(mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW))
 	}
-	said, err := exec.Command("fusermount3", "-u", "-z", "--", mountpoint).CombinedOutput()
+	ctx, cancel := context.WithTimeout(context.Background(), detachPatience)
+	defer cancel()
+	said, err := exec.CommandContext(ctx, "fusermount3", "-u", "-z", "--", mountpoint).CombinedOutput()
 	if err != nil {
 		return &daemon.Error{Op: "detach", Path: mountpoint, Hint: strings.TrimSpace(string(said)), Err: err}
 	}

@@ -46,6 +46,7 @@ type app struct {
 	stderr  io.Writer
 	backend backend
 	now     func() time.Time
+	usable  time.Duration // how long "mount" waits for all chains to be known
 }
 
 // An exitCode ends the program without a message: it was given already.
@@ -56,7 +57,7 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) 
 
 // run runs one command line, without the program's name, and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	a := &app{args: args, stdout: stdout, stderr: stderr, backend: realBackend(), now: time.Now}
+	a := &app{args: args, stdout: stdout, stderr: stderr, backend: realBackend(), now: time.Now, usable: usablePatience}
 	return a.run(ctx)
 }
 
@@ -75,7 +76,8 @@ func (a *app) run(ctx context.Context) int {
 		a.complain(fmt.Sprintf("%s; see: %s --help", explain(err), command.CommandPath()))
 		return exitUsage
 	}
-	if usage := (usageError)(""); errors.As(err, &usage) {
+	var usage usageError
+	if errors.As(err, &usage) {
 		a.complain(fmt.Sprintf("%s; see: %s --help", usage, command.CommandPath()))
 		return exitUsage
 	}

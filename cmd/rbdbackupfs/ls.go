@@ -328,7 +328,7 @@ func (a *app) completeImages(c *cobra.Command, args []string, _ string) ([]strin
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	src := &remoteSource{daemon.NewClient(status.Daemon.Socket)}
-	defer src.Close()
+	defer src.client.Close()
 	var names []string
 	// Half a list is better than none.
 	_ = src.Names(ctx, func(n nameReport) error {

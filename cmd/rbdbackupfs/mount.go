@@ -20,8 +20,8 @@ const mountHelp = `mount shows every image below REPO in a file system at MOUNTP
     MOUNTPOINT/status.json                 what is served, indexed and damaged
 
 It returns as soon as the tree can be used, and goes on in the background. An
-image whose files are still being read appears at once, and opening it waits;
---wait returns only when everything is indexed. End it with "rbdbackupfs umount".
+image whose files are still being read appears at once, and opening it waits.
+With --wait it returns when everything is indexed. "rbdbackupfs umount" ends it.
 
 -o takes the options of mount(8), and every flag of this command without its
 dashes (-o allow_other,index=/var/cache/vm,rescan=1m), so that a line of

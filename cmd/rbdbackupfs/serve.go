@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// usablePatience is how long "mount" waits for all chains to be known.
+	// usablePatience is how long "mount" waits before it says "so far".
 	usablePatience = 5 * time.Second
 	// unmountRetry is how often a busy mount is tried again after a signal.
 	unmountRetry = 500 * time.Millisecond
@@ -143,9 +143,7 @@ func (m *mounter) serve(ctx context.Context, parent *daemon.Parent) error {
 		err = m.announce(complete, parent)
 	}
 	if err != nil {
-		signals, stop := moreSignals()
-		defer stop()
-		return errors.Join(err, m.unmount(signals))
+		return errors.Join(err, m.stop())
 	}
 	m.log.Info("mounted", slog.String("repo", m.session.root), slog.String("mountpoint", m.mountpoint), slog.String("index", m.session.index))
 	err = m.last(ctx)
@@ -166,10 +164,7 @@ func (m *mounter) last(ctx context.Context) error {
 				m.log.Error("the repository is no longer watched; what is known of it is still served", slog.Any("error", err))
 			}
 		case <-ctx.Done():
-			signals, stop := moreSignals()
-			defer stop()
-			m.notify(daemon.NotifyStopping)
-			return m.unmount(signals)
+			return m.stop()
 		}
 	}
 }
@@ -179,7 +174,7 @@ func (m *mounter) last(ctx context.Context) error {
 func (m *mounter) usable(ctx context.Context) (complete bool, err error) {
 	w := waiting{until: m.session.lib.Idle(), gone: m.mounted.Done(), progress: true}
 	if !m.o.wait {
-		w.limit = usablePatience
+		w.limit = m.app.usable
 		w.enough = func(s chain.Status) bool { return s.Progress.Listed && s.Pending == 0 }
 	}
 	return m.app.await(ctx, m.session, w)
@@ -203,7 +198,7 @@ func (m *mounter) announce(complete bool, parent *daemon.Parent) error {
 		}
 		fmt.Fprintf(out, "%s %s problems; see: rbdbackupfs ls %s\n", count(n, "file"), verb, printable(m.session.root))
 	}
-	if os.Geteuid() != 0 && !m.allowsOther() {
+	if os.Geteuid() != 0 && (m.tree.AllowOther == nil || !*m.tree.AllowOther) {
 		fmt.Fprintln(out, "only this user can read it, not even root (losetup, mount -o loop); --allow-other lets others in")
 	}
 	if parent == nil {
@@ -212,13 +207,6 @@ func (m *mounter) announce(complete bool, parent *daemon.Parent) error {
 	}
 	fmt.Fprintf(out, "log: %s\n", m.log.where)
 	return parent.Ready()
-}
-
-func (m *mounter) allowsOther() bool {
-	if m.tree.AllowOther != nil {
-		return *m.tree.AllowOther
-	}
-	return false
 }
 
 // damagedFiles counts files, and snapshots for which there is none.
@@ -237,16 +225,16 @@ func damagedFiles(problems []chain.Problem) int {
 	return len(seen)
 }
 
-// moreSignals gives those that come from now on: the first one has ended the
-// context.
-func moreSignals() (<-chan os.Signal, func()) {
+// stop ends the mount, after a signal. It tries until nobody uses it any more.
+// A second signal detaches it, and a third doesn't wait for the last user.
+func (m *mounter) stop() error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, unix.SIGTERM, unix.SIGHUP)
-	return signals, func() { signal.Stop(signals) }
+	defer signal.Stop(signals)
+	m.notify(daemon.NotifyStopping)
+	return m.unmount(signals)
 }
 
-// unmount ends the mount, after a signal. It tries until nobody uses it any
-// more. A second signal detaches it, and a third doesn't wait for the last user.
 func (m *mounter) unmount(signals <-chan os.Signal) error {
 	retry := time.NewTicker(unmountRetry)
 	defer retry.Stop()

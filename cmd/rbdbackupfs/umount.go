@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,9 +47,7 @@ func (a *app) umount(ctx context.Context, path string, o umountOptions) error {
 	status, unknown := mountStatus(ctx, mountpoint)
 	wait := func(context.Context) error { return nil }
 	if unknown == nil && !o.lazy {
-		if wait, err = awaitEnd(status.Daemon); err != nil {
-			return err
-		}
+		wait = awaitEnd(status.Daemon)
 	}
 	end := a.backend.Umount
 	if o.lazy {
@@ -59,45 +58,48 @@ func (a *app) umount(ctx context.Context, path string, o umountOptions) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, umountPatience)
 	defer cancel()
-	if err := wait(ctx); errors.Is(err, context.DeadlineExceeded) {
+	err = wait(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s is unmounted, but its process (pid %d) has not ended within %s; its log may say why: %s",
 			mountpoint, status.Daemon.PID, umountPatience, status.Daemon.Log)
-	} else if err != nil {
-		return err
 	}
-	return nil
+	return err
 }
 
 // awaitEnd returns what waits for the end of a daemon: its process, where this
-// one may look at it, else its lock.
-func awaitEnd(d daemonReport) (func(context.Context) error, error) {
-	fd, err := unix.PidfdOpen(d.PID, unix.PIDFD_NONBLOCK)
-	if err != nil {
-		return func(ctx context.Context) error {
-			if d.Index == memoryIndex {
-				return nil
-			}
-			return daemon.WaitFree(ctx, d.Index)
-		}, nil
+// one can look at it, else its lock. Call it before the mount ends, when the
+// pid is still the daemon's.
+func awaitEnd(d daemonReport) func(context.Context) error {
+	fd, err := unix.PidfdOpen(d.PID, 0)
+	if err == nil {
+		return func(ctx context.Context) error { return awaitProcess(ctx, fd) }
 	}
 	return func(ctx context.Context) error {
-		defer unix.Close(fd)
-		deadline, _ := ctx.Deadline()
-		polled := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if d.Index == memoryIndex {
+			return nil
+		}
+		return daemon.WaitFree(ctx, d.Index)
+	}
+}
+
+// awaitProcess waits for the end of the process behind a pidfd.
+func awaitProcess(ctx context.Context, fd int) error {
+	ended := make(chan error, 1)
+	go func() {
+		process := os.NewFile(uintptr(fd), "pidfd")
+		defer process.Close()
 		for {
-			n, err := unix.Poll(polled, int(time.Until(deadline).Milliseconds()))
-			switch {
-			case errors.Is(err, unix.EINTR):
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-			case err != nil:
-				return err
-			case n == 0:
-				return context.DeadlineExceeded
-			default:
-				return nil
+			_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			if !errors.Is(err, unix.EINTR) {
+				ended <- err
+				return
 			}
 		}
-	}, nil
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

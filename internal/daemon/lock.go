@@ -185,8 +185,9 @@ func flockContext(ctx context.Context, file *os.File) error {
 		return err
 	case <-ctx.Done():
 		go func() {
-			<-done
-			file.Close()
+			if <-done == nil {
+				file.Close()
+			}
 		}()
 		return ctx.Err()
 	}

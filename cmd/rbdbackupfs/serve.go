@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,8 +41,15 @@ type mounter struct {
 	mounted tree
 }
 
+// gcPercent is how much garbage a mount may collect on top of what it needs.
+// Most of that is there for the whole life of the mount, so Go's default of
+// 100 would double it.
+const gcPercent = 40
+
 // run serves the mount until its end.
 func (m *mounter) run(ctx context.Context) (err error) {
+	debug.SetGCPercent(gcPercent)
+	signal.Ignore(unix.SIGPIPE) // "mount ... | head -1" closes our output, not the mount
 	var parent *daemon.Parent
 	if m.o.readyFD != 0 {
 		if parent, err = daemon.OpenParent(m.o.readyFD); err != nil {
@@ -138,6 +146,7 @@ func (m *mounter) serve(ctx context.Context, parent *daemon.Parent) error {
 	if m.mounted, err = m.session.lib.Mount(m.mountpoint, m.tree); err != nil {
 		return err
 	}
+	go m.giveBack()
 	complete, err := m.usable(ctx)
 	if err == nil {
 		err = m.announce(complete, parent)
@@ -149,6 +158,15 @@ func (m *mounter) serve(ctx context.Context, parent *daemon.Parent) error {
 	err = m.last(ctx)
 	m.log.Info("unmounted", slog.String("mountpoint", m.mountpoint))
 	return err
+}
+
+// giveBack returns what the first indexing took to the system.
+func (m *mounter) giveBack() {
+	select {
+	case <-m.session.lib.Idle():
+		debug.FreeOSMemory()
+	case <-m.mounted.Done():
+	}
 }
 
 // last waits for the end of the mount, whoever ends it.

@@ -38,7 +38,7 @@ func (a *app) await(ctx context.Context, s *session, w waiting) (finished bool, 
 	tick := time.NewTicker(progressInterval)
 	defer tick.Stop()
 	bar := a.progress("indexing")
-	defer bar.Finish()
+	defer func() { bar.Finish(finished) }()
 	listed := s.lib.Listed()
 	for {
 		status := s.lib.Status()
@@ -46,7 +46,8 @@ func (a *app) await(ctx context.Context, s *session, w waiting) (finished bool, 
 			return true, nil
 		}
 		if p := status.Progress; w.progress {
-			bar.Update(int64(p.FilesDone), int64(p.FilesTotal), "files", printable(p.Now))
+			done, total, unit := work(p)
+			bar.Update(int64(done), int64(total), unit, printable(p.Now))
 		}
 		select {
 		case <-w.until:
@@ -68,6 +69,15 @@ func (a *app) await(ctx context.Context, s *session, w waiting) (finished bool, 
 			return false, context.Cause(ctx)
 		}
 	}
+}
+
+// work is how far indexing has come: in files as long as there are some whose
+// headers aren't known, then in steps.
+func work(p chain.Progress) (done, total int, unit string) {
+	if p.FilesDone < p.FilesTotal || p.StepsTotal == 0 {
+		return p.FilesDone, p.FilesTotal, "files"
+	}
+	return p.StepsDone, p.StepsTotal, "steps"
 }
 
 // timer is one that never fires for 0.

@@ -25,6 +25,9 @@ const (
 	unmountRetry = 500 * time.Millisecond
 )
 
+// errOrphan: the command that started this in the background is gone.
+var errOrphan = errors.New("the command that mounts was killed; mount again")
+
 // A mounter is one run of "mount": everything from the repository to the end.
 type mounter struct {
 	app        *app
@@ -147,7 +150,7 @@ func (m *mounter) serve(ctx context.Context, parent *daemon.Parent) error {
 		return err
 	}
 	go m.giveBack()
-	complete, err := m.usable(ctx)
+	complete, err := m.usable(ctx, parent)
 	if err == nil {
 		err = m.announce(complete, parent)
 	}
@@ -189,7 +192,20 @@ func (m *mounter) last(ctx context.Context) error {
 
 // usable waits until the tree can be used, and reports whether everything is
 // in it.
-func (m *mounter) usable(ctx context.Context) (complete bool, err error) {
+func (m *mounter) usable(ctx context.Context, parent *daemon.Parent) (complete bool, err error) {
+	if parent != nil {
+		var stop context.CancelCauseFunc
+		ctx, stop = context.WithCancelCause(ctx)
+		defer stop(nil)
+		// Who is killed in the meantime learns of nothing: nobody would end it.
+		go func() {
+			select {
+			case <-parent.Gone():
+				stop(errOrphan)
+			case <-ctx.Done():
+			}
+		}()
+	}
 	w := waiting{until: m.session.lib.Idle(), gone: m.mounted.Done(), progress: true}
 	if !m.o.wait {
 		w.limit = m.app.usable
@@ -205,8 +221,8 @@ func (m *mounter) announce(complete bool, parent *daemon.Parent) error {
 	line := fmt.Sprintf("mounted %s at %s: %s, %s", m.session.root, m.mountpoint,
 		count(status.Images, "image"), count(status.Snapshots, "snapshot"))
 	if !complete {
-		p := status.Progress
-		line += fmt.Sprintf(" so far; indexing %d of %d files goes on, see: rbdbackupfs status %s", p.FilesDone, p.FilesTotal, m.mountpoint)
+		done, total, unit := work(status.Progress)
+		line += fmt.Sprintf(" so far; indexing %d of %d %s goes on, see: rbdbackupfs status %s", done, total, unit, m.mountpoint)
 	}
 	fmt.Fprintln(out, printable(line))
 	if n := damagedFiles(status.Problems); n > 0 {

@@ -112,7 +112,10 @@ func childOutput(w io.Writer, copies *sync.WaitGroup, before func()) (*os.File, 
 }
 
 // A Parent is who started this process with Background.
-type Parent struct{ pipe *os.File }
+type Parent struct {
+	pipe *os.File
+	gone chan struct{}
+}
 
 // OpenParent takes the descriptor that Background left, ReadyFD.
 func OpenParent(fd int) (*Parent, error) {
@@ -120,7 +123,23 @@ func OpenParent(fd int) (*Parent, error) {
 	if err := unix.Fstat(fd, new(unix.Stat_t)); err != nil {
 		return nil, fmt.Errorf("no parent waits on descriptor %d: %w", fd, err)
 	}
-	return &Parent{pipe: os.NewFile(uintptr(fd), "ready")}, nil
+	p := &Parent{pipe: os.NewFile(uintptr(fd), "ready"), gone: make(chan struct{})}
+	go p.watch(fd)
+	return p, nil
+}
+
+// Gone is closed when the parent has ended; after Ready that is as it should be.
+func (p *Parent) Gone() <-chan struct{} { return p.gone }
+
+// watch waits for the end of the pipe's other side, which is an error to a
+// writer. It holds the pipe itself open for as long.
+func (p *Parent) watch(fd int) {
+	defer close(p.gone)
+	for {
+		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd)}}, -1); !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 // Ready leaves the terminal and the current folder, and tells the parent that

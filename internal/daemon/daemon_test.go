@@ -116,6 +116,30 @@ func TestInterruptedParentEndsTheChild(t *testing.T) {
 	}
 }
 
+func TestKilledParentIsNoticed(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Dup(int(w.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	parent, err := OpenParent(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer parent.pipe.Close()
+	select {
+	case <-parent.Gone():
+		t.Error("gone while it reads")
+	default:
+	}
+	r.Close()
+	<-parent.Gone()
+}
+
 func TestNoParent(t *testing.T) {
 	if _, err := OpenParent(1 << 20); err == nil {
 		t.Error("a descriptor that isn't open was taken for a parent")

@@ -59,14 +59,18 @@ func (r *Reporter) Update(done, total int64, unit, at string) {
 	fmt.Fprintln(r.w, line)
 }
 
-// Finish removes the bar, or ends the plain lines with how long it took.
-func (r *Reporter) Finish() {
+// Finish removes the bar, or ends the plain lines with how long it took where
+// everything was done.
+func (r *Reporter) Finish(done bool) {
 	if !r.shown {
 		return
 	}
 	if r.terminal {
 		// Drawing on a terminal that is gone is no reason to end.
 		_ = r.bar.Clear()
+		return
+	}
+	if !done {
 		return
 	}
 	fmt.Fprintf(r.w, "%s: done in %s\n", r.what, r.now().Sub(r.start).Round(time.Second))

@@ -18,7 +18,7 @@ func TestNothingIsShownForShortWork(t *testing.T) {
 	r := New(&out, false, "indexing", c.now)
 	c.advance(Patience - time.Millisecond)
 	r.Update(1, 2, "files", "a.diff")
-	r.Finish()
+	r.Finish(true)
 	if out.String() != "" {
 		t.Errorf("shown before %s: %q", Patience, out.String())
 	}
@@ -32,7 +32,7 @@ func TestPlainLinesAreFarApart(t *testing.T) {
 		c.advance(100 * time.Millisecond)
 		r.Update(1, 4, "files", "a.diff")
 	}
-	r.Finish()
+	r.Finish(true)
 	want := strings.Repeat("indexing: 1 of 4 files (25 %), now a.diff\n", 2) + "indexing: done in 13s\n"
 	if out.String() != want {
 		t.Errorf("got:\n%swant:\n%s", out.String(), want)
@@ -48,7 +48,7 @@ func TestTerminalGetsABarThatGoesAway(t *testing.T) {
 	if !strings.Contains(out.String(), "indexing files a.diff") || strings.Contains(out.String(), "\n") {
 		t.Errorf("no bar on one line: %q", out.String())
 	}
-	r.Finish()
+	r.Finish(true)
 	if !strings.HasSuffix(out.String(), "\r") {
 		t.Errorf("the bar stays: %q", out.String())
 	}
@@ -68,5 +68,17 @@ func TestNoFilesAtAll(t *testing.T) {
 func TestShortenKeepsTheEnd(t *testing.T) {
 	if got, want := shorten("rbd/vm1/0102.diff", 10), "…0102.diff"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestInterruptedWorkIsNotDone(t *testing.T) {
+	var out strings.Builder
+	c := &clock{at: time.Unix(0, 0)}
+	r := New(&out, false, "indexing", c.now)
+	c.advance(3 * time.Second)
+	r.Update(1, 4, "files", "")
+	r.Finish(false)
+	if strings.Contains(out.String(), "done") {
+		t.Errorf("got %q", out.String())
 	}
 }

@@ -13,6 +13,9 @@ func (ix *Index) Notes(prefix string, each func(key string, value []byte) error)
 
 // PutNotes stores notes; a nil value deletes the note.
 func (ix *Index) PutNotes(notes map[string][]byte) error {
+	if len(notes) == 0 {
+		return nil
+	}
 	var b batch
 	for k, v := range notes {
 		b.put(append([]byte{keyNote}, k...), v)

@@ -129,6 +129,7 @@ func (a *app) listAll(ctx context.Context, src source, report *lsReport) error {
 // listOne takes image for a name, and then for IMAGE@SNAPSHOT at each '@':
 // both may hold one.
 func (a *app) listOne(ctx context.Context, src source, report *lsReport, image string) error {
+	image = strings.TrimRight(image, "/") // as the shell completes folders
 	query := imageQuery{Name: image, Wait: lsImagePatience}
 	for at := len(image); ; {
 		found := false

@@ -288,6 +288,9 @@ func snapshotCell(s snapshotReport) string {
 
 func snapshotState(img imageReport, s snapshotReport) string {
 	state := "ok"
+	if s.Damaged {
+		state = string(chain.KindDamaged)
+	}
 	for _, p := range img.Problems {
 		if p.Serving && p.Snapshot == s.Label {
 			state = string(p.Kind)

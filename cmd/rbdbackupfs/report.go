@@ -69,9 +69,10 @@ type snapshotReport struct {
 	Allocated int64             `json:"allocated"`
 	MTime     time.Time         `json:"mtime"`
 	Protected bool              `json:"protected,omitempty"`
-	Parent    string            `json:"parent,omitempty"` // label of the snapshot its step starts from
-	Depth     int               `json:"depth"`            // steps from nothing to here
-	Trust     chain.Trust       `json:"trust"`            // the weakest of its chain
+	Parent    string            `json:"parent,omitempty"`  // label of the snapshot its step starts from
+	Depth     int               `json:"depth"`             // steps from nothing to here
+	Trust     chain.Trust       `json:"trust"`             // the weakest of its chain
+	Damaged   bool              `json:"damaged,omitempty"` // a file of its chain lost bytes; reads that need them fail
 	Step      chain.Link        `json:"step"`
 	Chain     []chain.Link      `json:"chain,omitempty"` // of one snapshot only
 	Meta      map[string]string `json:"meta,omitempty"`
@@ -88,6 +89,7 @@ func newImageReport(img *chain.Image, detail bool, snapshot string) imageReport 
 		report.Latest = img.Latest.Label()
 	}
 	trust := make(map[*chain.Snapshot]chain.Trust, len(img.Snapshots))
+	damaged := damagedSnapshots(img)
 	files := make(map[string]bool)
 	for _, s := range img.Snapshots {
 		// Parents come before their children.
@@ -96,6 +98,7 @@ func newImageReport(img *chain.Image, detail bool, snapshot string) imageReport 
 			continue
 		}
 		entry := newSnapshotReport(s, trust[s])
+		entry.Damaged = damaged[s]
 		if snapshot != "" {
 			entry.Chain = s.Chain()
 			for _, link := range entry.Chain {
@@ -115,6 +118,23 @@ func newImageReport(img *chain.Image, detail bool, snapshot string) imageReport 
 		}
 	}
 	return report
+}
+
+// damagedSnapshots are those that build on a file that lost bytes.
+func damagedSnapshots(img *chain.Image) map[*chain.Snapshot]bool {
+	lost := make(map[string]bool)
+	for _, p := range img.Problems {
+		if p.Kind == chain.KindDamaged {
+			lost[p.File] = true
+		}
+	}
+	damaged := make(map[*chain.Snapshot]bool)
+	for _, s := range img.Snapshots {
+		if lost[s.Step.File] || damaged[s.Parent] {
+			damaged[s] = true
+		}
+	}
+	return damaged
 }
 
 func newSnapshotReport(s *chain.Snapshot, trust chain.Trust) snapshotReport {

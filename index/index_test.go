@@ -432,6 +432,22 @@ func TestAbort(t *testing.T) {
 	})
 }
 
+// TestDeleted: an index whose folder was deleted under it still closes.
+func TestDeleted(t *testing.T) {
+	dir := t.TempDir()
+	ix, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	build(t, ix, 0, nil, 1<<20, Extent{0, 1 << 20, true, 0})
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := ix.Close(); !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+}
+
 // TestReopen: nodes, notes and lineages are there after a clean close, and a
 // lineage goes on.
 func TestReopen(t *testing.T) {

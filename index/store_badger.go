@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -218,9 +219,28 @@ func syncFile(name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
+// closePatience bounds how long close waits for Badger, which tries for ever
+// to flush its memtables to a full disk. The logs are synced by then: what isn't
+// flushed is read from them the next time.
+const closePatience = 20 * time.Second
+
+var errNotClosed = errors.New("its store can't be flushed")
+
+// close closes the database. In a folder that was deleted Badger would never
+// end, so there it is left to the end of the process.
 func (s *badgerStore) close() error {
 	s.refresh()
-	return s.db.Close()
+	if _, err := os.Stat(filepath.Join(s.dir, "MANIFEST")); err != nil {
+		return err
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- s.db.Close() }()
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(closePatience):
+		return errNotClosed
+	}
 }
 
 // badgerLog hands Badger's messages to slog: its information is our debugging.

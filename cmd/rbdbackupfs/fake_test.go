@@ -21,6 +21,7 @@ type fakeLibrary struct {
 	idle   chan struct{}
 	run    chan error // what Run returns
 	done   chan struct{}
+	stuck  chan struct{} // if set, Close waits for it
 
 	mu     sync.Mutex
 	status chain.Status
@@ -71,8 +72,14 @@ func (f *fakeLibrary) Run(ctx context.Context) error {
 
 func (f *fakeLibrary) Listed() <-chan struct{} { return f.listed }
 func (f *fakeLibrary) Idle() <-chan struct{}   { return f.idle }
-func (f *fakeLibrary) Close() error            { return nil }
 func (f *fakeLibrary) Done() <-chan struct{}   { return f.done }
+
+func (f *fakeLibrary) Close() error {
+	if f.stuck != nil {
+		<-f.stuck
+	}
+	return nil
+}
 
 func (f *fakeLibrary) Names() []string {
 	f.mu.Lock()

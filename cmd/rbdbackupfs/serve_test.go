@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"rbdbackupfs/chain"
 	"rbdbackupfs/fs"
+	"rbdbackupfs/internal/daemon"
 )
 
 // mounting starts a mount in the foreground and gives what waits for its
@@ -171,5 +173,22 @@ func TestUnmountThatFails(t *testing.T) {
 	stop()
 	if o := <-ended; o.code != exitError || !strings.Contains(o.stderr, "rbdbackupfs: no such device\n") {
 		t.Errorf("%+v", o)
+	}
+}
+
+func TestIndexThatCannotBeClosed(t *testing.T) {
+	f := newFake(t.TempDir())
+	f.stuck = make(chan struct{})
+	defer close(f.stuck)
+	s, err := openSession(t.Context(), fakeRepo{f}, t.TempDir(), nil, daemon.Owner{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.patience = time.Millisecond
+	if err := s.Close(); err == nil || !strings.Contains(err.Error(), s.index) {
+		t.Errorf("got %v", err)
+	}
+	if _, held := daemon.Holder(s.index); held {
+		t.Error("the lock is still held")
 	}
 }

@@ -21,6 +21,8 @@ const (
 	memoryIndex = ":memory:"
 	// lockPatience is how long a command that has the index is waited for.
 	lockPatience = 10 * time.Second
+	// closePatience is how long an index may take to be closed.
+	closePatience = 30 * time.Second
 )
 
 // repoFlags are the flags of every command that takes REPO.
@@ -94,11 +96,13 @@ type session struct {
 	lock   *daemon.Lock // nil for an index in memory
 	cancel context.CancelFunc
 	failed chan error // what Run ended with, closed after that
+
+	patience time.Duration // of Close
 }
 
 // openSession locks the index and starts to list and index the repository.
 func openSession(ctx context.Context, repo repository, index string, links map[string]string, owner daemon.Owner, log *slog.Logger) (*session, error) {
-	s := &session{root: repo.Root(), index: index, repo: repo, failed: make(chan error, 1)}
+	s := &session{root: repo.Root(), index: index, repo: repo, failed: make(chan error, 1), patience: closePatience}
 	if index != memoryIndex {
 		lock, err := daemon.Acquire(ctx, index, owner, lockPatience)
 		if err != nil {
@@ -122,13 +126,26 @@ func openSession(ctx context.Context, repo repository, index string, links map[s
 	return s, nil
 }
 
-// Close stops everything and gives the lock back.
+// Close stops everything and gives the lock back. It doesn't wait for ever: the
+// store behind the index tries again and again to write to a folder that was
+// deleted. What is lost with it can be made again.
 func (s *session) Close() error {
 	s.cancel()
-	for range s.failed {
-		// Run's error was for those who waited.
+	closed := make(chan error, 1)
+	go func() {
+		for range s.failed {
+			// Run's error was for those who waited.
+		}
+		closed <- s.lib.Close()
+	}()
+	patience, stop := timer(s.patience)
+	defer stop()
+	select {
+	case err := <-closed:
+		return errors.Join(err, s.unlock())
+	case <-patience:
+		return errors.Join(fmt.Errorf("the index %s can't be closed: is its disk full, or was it deleted? It is a cache and can be made again", s.index), s.unlock())
 	}
-	return errors.Join(s.lib.Close(), s.unlock())
 }
 
 func (s *session) unlock() error {

@@ -66,12 +66,12 @@ func (a *app) status(ctx context.Context, path string, o statusOptions) error {
 // watchStatus redraws a terminal; anything else gets what has changed. It ends
 // with the mount.
 func (a *app) watchStatus(ctx context.Context, mountpoint string, o statusOptions) error {
-	const clear, home, clearBelow = "\x1b[2J", "\x1b[H", "\x1b[J"
+	const clearAll, home, clearBelow = "\x1b[2J", "\x1b[H", "\x1b[J"
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	live := terminal(a.stdout)
 	if live {
-		fmt.Fprint(a.stdout, clear)
+		fmt.Fprint(a.stdout, clearAll)
 	}
 	for last := (statusReport{}); ; {
 		report, err := mountStatus(ctx, mountpoint)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"rbdbackupfs/internal/daemon"
 	"rbdbackupfs/rbddiff"
 )
 
@@ -32,6 +34,7 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"drop":   drop,
 		"notify": notify,
 		"free":   assertFree,
+		"ended":  waitEnded,
 	}
 }
 
@@ -234,4 +237,14 @@ func assertFree(ts *testscript.TestScript, neg bool, args []string) {
 	if free := err == nil; free == neg {
 		ts.Fatalf("lock of %s: %v", args[0], err)
 	}
+}
+
+// waitEnded waits until nobody holds the lock of an index folder: ended INDEX.
+func waitEnded(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: ended INDEX")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	ts.Check(daemon.WaitFree(ctx, ts.MkAbs(args[0])))
 }

@@ -148,6 +148,27 @@ func (m *Map) NextData(off int64) (int64, error) {
 	return 0, io.EOF
 }
 
+// ChunkSize is what a record covers, bytes: Append is fastest in pieces that
+// don't cross a multiple of it.
+const ChunkSize = 1 << topShift
+
+// NextRecord returns the first offset at or after off that a record may put
+// data at, or io.EOF when there is none below the size of the image. It reads
+// no record, so there may be holes up to the next multiple of ChunkSize.
+func (m *Map) NextRecord(off int64) (int64, error) {
+	if off >= m.node.Size {
+		return 0, io.EOF
+	}
+	c, ok, err := m.ix.nextChunk(m.node.path, chunkAt(0, off), m.node.since)
+	if err != nil {
+		return 0, m.ix.fail("read", err)
+	}
+	if at := max(off, c.start()); ok && at < m.node.Size {
+		return at, nil
+	}
+	return 0, io.EOF
+}
+
 // NextHole returns the first offset at or after off that no data covers; the
 // end of the image is one. It returns io.EOF at or past the end.
 func (m *Map) NextHole(off int64) (int64, error) {

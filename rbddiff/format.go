@@ -90,6 +90,18 @@ func (f Format) String() string { return f.info().name }
 // that Reader reads.
 func (f Format) Hint() string { return f.info().hint }
 
+// Unpack is the command that writes the unpacked bytes of a file, which is to be
+// named behind it, to its output; empty for a format that isn't a compressed one.
+func (f Format) Unpack() string {
+	switch f {
+	case Gzip, Zstd, LZ4, XZ, Bzip2, Lzop:
+		return f.String() + " -dc"
+	case SevenZip:
+		return "7z x -so"
+	}
+	return ""
+}
+
 // hintConvert is the cure for every virtual disk.
 const hintConvert = "Convert it to a raw image first: qemu-img convert -O raw FILE FILE.raw"
 

@@ -147,7 +147,7 @@ func (s *scanner) add(rec *Record) {
 		s.info.Steps = append(s.info.Steps, s.finished())
 		s.in = false
 	default:
-		s.info.Header.add(rec)
+		s.info.Header.Add(rec)
 	}
 }
 
@@ -195,7 +195,8 @@ func (s *scanner) trailing() error {
 	return nil
 }
 
-func (h *Header) add(rec *Record) {
+// Add takes a record of the header; others change nothing.
+func (h *Header) Add(rec *Record) {
 	switch rec.Kind {
 	case HeaderOrder:
 		h.Order = int(rec.Number)

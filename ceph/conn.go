@@ -175,27 +175,51 @@ func (c *Conn) ClusterVersion(ctx context.Context) (string, error) {
 // monCommand sends a command to the monitors. When ctx ends first the command is
 // left behind.
 func (c *Conn) monCommand(ctx context.Context, command string) ([]byte, error) {
-	type result struct {
-		reply []byte
-		err   error
-	}
+	return ask(ctx, c, func() ([]byte, error) {
+		reply, _, err := c.rados.MonCommand([]byte(command))
+		return reply, classify(ErrUnreachable, err)
+	}, nil)
+}
+
+// ask runs a call that needs the connection and may wait for the cluster. When ctx
+// ends first the call is left behind, and drop is given what it still came to.
+func ask[T any](ctx context.Context, c *Conn, call func() (T, error), drop func(T)) (T, error) {
+	var none T
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return none, err
 	}
 	if !c.begin() {
-		return nil, ErrClosed
+		return none, ErrClosed
 	}
-	done := make(chan result, 1)
-	go func() {
+	return await(ctx, func() (T, error) {
 		defer c.end()
-		reply, _, err := c.rados.MonCommand([]byte(command))
-		done <- result{reply, classify(ErrUnreachable, err)}
+		return call()
+	}, drop)
+}
+
+// await waits for a call, but not longer than ctx: librados has no cancellation.
+func await[T any](ctx context.Context, call func() (T, error), drop func(T)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result)
+	go func() {
+		value, err := call()
+		select {
+		case done <- result{value, err}:
+		case <-ctx.Done():
+			if err == nil && drop != nil {
+				drop(value)
+			}
+		}
 	}()
 	select {
 	case r := <-done:
-		return r.reply, r.err
+		return r.value, r.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		var none T
+		return none, ctx.Err()
 	}
 }
 
@@ -279,14 +303,4 @@ func classify(kind, err error) error {
 		err = errno
 	}
 	return fmt.Errorf("%w: %w", kind, err)
-}
-
-// errnoOf returns the errno in a librados error; 0 when there is none.
-func errnoOf(err error) syscall.Errno {
-	var coded interface{ ErrorCode() int }
-	if !errors.As(err, &coded) {
-		return 0
-	}
-	code := coded.ErrorCode()
-	return syscall.Errno(max(code, -code))
 }

@@ -11,6 +11,9 @@
 // every call that may wait for the cluster is given its bound beforehand and left
 // behind, to end by itself, when its context ends sooner.
 //
+// A Target restores images. What undoes a restore that was cut off is in the
+// cluster: a new image's temporary name, or an old one's guard (see guard).
+//
 // This package knows pools, images and snapshots of a cluster. It knows nothing
 // about backup files; what goes into an image comes from above, through
 // interfaces.

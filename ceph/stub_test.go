@@ -4,10 +4,12 @@ package ceph_test
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 
 	"rbdbackupfs/ceph"
+	"rbdbackupfs/internal/target"
 )
 
 // TestStub: without Ceph in the binary every way in says so, and the message
@@ -21,6 +23,10 @@ func TestStub(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not say %q", err, want)
 		}
+	}
+	_, err = ceph.OpenTarget(t.Context(), ceph.Config{}, target.Layout{}, slog.New(slog.DiscardHandler))
+	if typed := (*target.Error)(nil); !errors.As(err, &typed) || !errors.Is(err, ceph.ErrNotBuilt) {
+		t.Errorf("OpenTarget: %v, want a *target.Error of ErrNotBuilt", err)
 	}
 	if _, err := ceph.Version(); !errors.Is(err, ceph.ErrNotBuilt) {
 		t.Errorf("Version: %v, want ErrNotBuilt", err)

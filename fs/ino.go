@@ -12,10 +12,13 @@ const (
 type inoKind uint64
 
 const (
-	inoRoot   inoKind = 1 + iota // the root and its fixed entries, serial below
-	inoFolder                    // a folder of images/, serial counts up
-	inoImage                     // a snapshot's image, serial is its generation
-	inoLatest                    // latest.img, serial is the generation it points to
+	inoRoot         inoKind = 1 + iota // the root and its fixed entries, serial below
+	inoFolder                          // a folder of images/, serial counts up
+	inoImage                           // a snapshot's image, serial is its generation
+	inoLatest                          // latest.img, serial is the generation it points to
+	inoImportFolder                    // a pool or namespace of import/, serial counts up
+	inoImportFile                      // a file written in import/, serial counts the jobs
+	inoJob                             // import/.jobs/<id>.json, serial counts up
 )
 
 // Serials of inoRoot.
@@ -23,6 +26,8 @@ const (
 	serialRoot = 1 + iota
 	serialImages
 	serialStatus
+	serialImport
+	serialJobs
 )
 
 // makeIno puts an inode number together.

@@ -149,7 +149,7 @@ func TestConfAllowsOther(t *testing.T) {
 
 // Different entries have different numbers, as far as the serial goes.
 func TestMakeIno(t *testing.T) {
-	kind := rapid.SampledFrom([]inoKind{inoRoot, inoFolder, inoImage, inoLatest})
+	kind := rapid.SampledFrom([]inoKind{inoRoot, inoFolder, inoImage, inoLatest, inoImportFolder, inoImportFile, inoJob})
 	serial := rapid.Uint64Range(0, inoMaxSerial)
 	rapid.Check(t, func(t *rapid.T) {
 		k1, s1, p1 := kind.Draw(t, "kind"), serial.Draw(t, "serial"), rapid.Uint8().Draw(t, "part")

@@ -28,6 +28,9 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if mode := os.Getenv(writerVar); mode != "" {
+		os.Exit(writer(mode, os.Args[1]))
+	}
 	if path := os.Getenv(helperVar); path != "" {
 		os.Exit(helper(path, os.Getenv(helperOptionsVar)))
 	}
@@ -38,7 +41,7 @@ func helper(path, options string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	server, err := rbdfs.Mount(path, small(), rbdfs.Options{
-		FsName: "/backup", Extra: []string{options}, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		FsName: "/backup", Extra: []string{options}, Importer: fstest.NewImporter(), Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
 		fmt.Println(err)

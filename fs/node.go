@@ -20,6 +20,7 @@ const (
 	fileMode    = 0o440
 	folderMode  = 0o550
 	linkMode    = 0o777
+	passMode    = 0o001 // others get through, to what lets them in
 )
 
 // node is what all nodes embed: their tree, and the answers that are the same

@@ -155,9 +155,9 @@ var _ fusefs.FileReleaser = (*imageHandle)(nil)
 // Release closes the view.
 func (h *imageHandle) Release(context.Context) syscall.Errno {
 	if h.n.t.release(h) {
-		h.closeView()
+		h.end()
 	}
 	return 0
 }
 
-func (h *imageHandle) closeView() { h.n.t.closed(h.snap, h.view.Close()) }
+func (h *imageHandle) end() { h.n.t.closed(h.snap, h.view.Close()) }

@@ -58,16 +58,16 @@ func (n *statusNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, u
 	if err != nil {
 		return nil, 0, n.t.errno("open", location{snapshot: statusName, offset: -1}, err)
 	}
-	return statusHandle(content), fuse.FOPEN_DIRECT_IO, 0
+	return textHandle(content), fuse.FOPEN_DIRECT_IO, 0
 }
 
-// statusHandle is the status of one moment.
-type statusHandle []byte
+// textHandle is what a file said when it was opened.
+type textHandle []byte
 
-var _ fusefs.FileReader = statusHandle(nil)
+var _ fusefs.FileReader = textHandle(nil)
 
 // Read returns what is left from off.
-func (h statusHandle) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+func (h textHandle) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	if off >= int64(len(h)) {
 		return fuse.ReadResultData(nil), 0
 	}

@@ -12,6 +12,7 @@ import (
 // Names of the fixed entries.
 const (
 	imagesName = "images"
+	importName = "import"
 	statusName = "status.json"
 )
 
@@ -29,7 +30,11 @@ var _ fusefs.NodeGetattrer = (*topNode)(nil)
 
 // Getattr is never out of date.
 func (n *topNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	n.common(&out.Attr, folderMode, n.since)
+	mode := uint32(folderMode)
+	if n.t.opts.importOthers {
+		mode |= passMode
+	}
+	n.common(&out.Attr, mode, n.since)
 	out.SetTimeout(timeoutLong)
 	return 0
 }
@@ -45,6 +50,16 @@ func (n *topNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 		setTimeouts(out)
 		return n.NewInode(ctx, child, fusefs.StableAttr{
 			Mode: syscall.S_IFDIR, Ino: makeIno(inoRoot, serialImages, 0),
+		}), 0
+	case importName:
+		if n.t.opts.Importer == nil {
+			return nil, syscall.ENOENT
+		}
+		child := &importFolder{node: node{t: n.t}}
+		child.fill(&out.Attr)
+		out.SetEntryTimeout(timeoutLong)
+		return n.NewInode(ctx, child, fusefs.StableAttr{
+			Mode: syscall.S_IFDIR, Ino: makeIno(inoRoot, serialImport, 0),
 		}), 0
 	case statusName:
 		child := &statusNode{node: node{t: n.t}}
@@ -64,8 +79,12 @@ var _ fusefs.NodeOpendirHandler = (*topNode)(nil)
 // OpendirHandle lists the fixed entries.
 func (n *topNode) OpendirHandle(context.Context, uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
 	root := makeIno(inoRoot, serialRoot, 0)
-	return &dirHandle{self: root, parent: root, fixed: []fuse.DirEntry{
+	fixed := []fuse.DirEntry{
 		{Name: imagesName, Mode: syscall.S_IFDIR, Ino: makeIno(inoRoot, serialImages, 0)},
 		{Name: statusName, Mode: syscall.S_IFREG, Ino: makeIno(inoRoot, serialStatus, 0)},
-	}}, 0, 0
+	}
+	if n.t.opts.Importer != nil {
+		fixed = append(fixed, fuse.DirEntry{Name: importName, Mode: syscall.S_IFDIR, Ino: makeIno(inoRoot, serialImport, 0)})
+	}
+	return &dirHandle{self: root, parent: root, fixed: fixed}, 0, 0
 }

@@ -32,6 +32,12 @@ type Options struct {
 	// Extra are mount options as users write them after -o, each a comma-separated
 	// list: ro, allow_other, uid=1000. They come after the fields above and win.
 	Extra []string
+	// Importer takes what is written into import/. Nil means that there is none.
+	Importer Importer
+	// ImportUID and ImportGID own what is in import/. Nil means UID and GID. The
+	// group gets the same rights as the owner only where ImportGID is set; others
+	// never get any. Where one of them is set, anybody gets through the root.
+	ImportUID, ImportGID *uint32
 	// LookupWait bounds how long a lookup waits for an image's chain. Zero means
 	// DefaultLookupWait.
 	LookupWait time.Duration
@@ -51,6 +57,11 @@ type Options struct {
 	flags     uintptr  // MS_ flags for mount(2)
 	defPerms  bool
 	effective bool // withDefaults was applied
+	// importGroup says that ImportGID was set.
+	importGroup bool
+	// importOthers says that import/ is for somebody who may have no rights
+	// elsewhere, and has to get there.
+	importOthers bool
 }
 
 // A Clock tells the time and ends waits.
@@ -87,6 +98,10 @@ func (o Options) withDefaults() (Options, error) {
 	o.AllowOther = orDefault(o.AllowOther, root)
 	o.UID = orDefault(o.UID, uint32(os.Getuid()))
 	o.GID = orDefault(o.GID, uint32(os.Getgid()))
+	o.importGroup = o.ImportGID != nil
+	o.importOthers = o.Importer != nil && (o.importGroup || o.ImportUID != nil)
+	o.ImportUID = orDefault(o.ImportUID, *o.UID)
+	o.ImportGID = orDefault(o.ImportGID, *o.GID)
 	if *o.AllowOther {
 		o.defPerms = true // else the modes would protect nothing
 	}

@@ -26,16 +26,17 @@ type tree struct {
 	// changes counts the library's events.
 	changes atomic.Uint64
 	sums    sums
+	imports *imports
 
 	mu   sync.Mutex
-	open map[*imageHandle]struct{}
+	open map[openHandle]struct{}
 }
 
 func newTree(lib Library, opts Options) *tree {
 	t := &tree{
 		lib: lib, opts: opts, folders: newFolderIndex(lib),
 		limit: newLogLimit(opts.Logger, opts.Clock.Now), status: opts.statusOf(lib),
-		open: map[*imageHandle]struct{}{},
+		open: map[openHandle]struct{}{}, imports: newImports(opts.Clock.Now),
 	}
 	t.io, t.stop = context.WithCancel(context.Background())
 	ended, end := context.WithCancel(context.Background())
@@ -61,10 +62,10 @@ func (t *tree) close() {
 	t.notify.close()
 	t.mu.Lock()
 	open := t.open
-	t.open = map[*imageHandle]struct{}{}
+	t.open = map[openHandle]struct{}{}
 	t.mu.Unlock()
 	for handle := range open {
-		handle.closeView()
+		handle.end()
 	}
 	t.limit.flush()
 }
@@ -109,16 +110,19 @@ func (t *tree) known(name string) *chain.Image {
 	return image
 }
 
+// An openHandle holds something that must be given back once.
+type openHandle interface{ end() }
+
 // register keeps track of an open handle; the kernel doesn't release those that
 // are open when the mount is taken away by force.
-func (t *tree) register(h *imageHandle) {
+func (t *tree) register(h openHandle) {
 	t.mu.Lock()
 	t.open[h] = struct{}{}
 	t.mu.Unlock()
 }
 
 // release reports whether h was open.
-func (t *tree) release(h *imageHandle) bool {
+func (t *tree) release(h openHandle) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, open := t.open[h]

@@ -353,16 +353,22 @@ func TestCopyFrom(t *testing.T) {
 	copy(content[5<<20:], pattern(1<<20, 7))
 	stream := diff(stepSpec{to: "s1", size: 10 << 20, extents: []extentSpec{{off: 1, data: content[:6<<20]}}})
 	for name, c := range map[string][]byte{"raw": content, "diff": stream} {
-		j := b.start(name)
-		for at, size := int64(0), int64(len(c)); at < size; {
-			n, err := j.CopyFrom(t.Context(), memorySource(c), at, at, min(3<<20, size-at))
-			b.must(err)
-			at += n
+		for _, piece := range []int64{3 << 20, 1 << 30} {
+			_ = os.Remove(b.path(name))
+			j := b.start(name)
+			for at, size := int64(0), int64(len(c)); at < size; {
+				n, err := j.CopyFrom(t.Context(), memorySource(c), at, at, min(piece, size-at))
+				b.must(err)
+				at += n
+			}
+			b.must(j.Flush(t.Context(), false))
+			j.Release()
+			<-j.Done()
+			if name == "raw" {
+				b.holds(name, content)
+			} else {
+				b.holds(name, stepSpec{size: 10 << 20, extents: []extentSpec{{off: 1, data: content[:6<<20]}}}.apply(nil))
+			}
 		}
-		b.must(j.Flush(t.Context(), false))
-		j.Release()
-		<-j.Done()
 	}
-	b.holds("raw", content)
-	b.holds("diff", stepSpec{size: 10 << 20, extents: []extentSpec{{off: 1, data: content[:6<<20]}}}.apply(nil))
 }

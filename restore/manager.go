@@ -200,6 +200,19 @@ func (m *Manager) ended(j *Job) {
 	}
 }
 
+// Refresh reads the journal again: other processes restore and recover as well.
+func (m *Manager) Refresh() error {
+	all, err := m.journal.list()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	own := make(map[string]bool, len(m.reports))
+	for _, r := range m.reports {
+		own[r.id()] = true
+	}
+	m.past = slices.DeleteFunc(all, func(p past) bool { return own[p.Report.ID] })
+	return err
+}
+
 // Reports are those of all restores that are known: running ones, and the last
 // ones that have ended, oldest first.
 func (m *Manager) Reports() []Report {

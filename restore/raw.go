@@ -98,8 +98,9 @@ func (r *raw) handle(c *call) error {
 		if err := r.change(c.off + c.n); err != nil {
 			return err
 		}
+		before := c.taken.Load() // what a look at the first bytes took
 		err := r.sink.copyRange(c.ctx, c.src, c.from, c.off, c.n, &c.taken)
-		r.extend(c.off + c.taken.Load())
+		r.extend(c.off + c.taken.Load() - before)
 		if err != nil {
 			return err
 		}

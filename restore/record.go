@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -148,6 +149,28 @@ func encodeReport(report Report) []byte {
 		return nil
 	}
 	return b.Bytes()
+}
+
+// updating says that the restore changes an image that exists; names are empty
+// where there is none.
+func (r *record) updating(from, to string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.job.Update = true
+	r.job.From, r.job.To = nil, nil
+	if from != "" {
+		r.job.From = []byte(from)
+	}
+	if to != "" {
+		r.job.To = [][]byte{[]byte(to)}
+	}
+}
+
+// makes tells whether the journal has it that the restore makes a snapshot.
+func (r *record) makes(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.job.To, func(to []byte) bool { return string(to) == name })
 }
 
 // guard makes durable what undoing the restore takes, before its target acts.

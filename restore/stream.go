@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -411,19 +410,17 @@ func (j *Job) snapshot(name string, protect bool) error {
 	if j.fresh {
 		return j.img.Snapshot(j.ctx, name, protect)
 	}
-	// A new image goes as a whole. Of another one it is noted first that the
-	// snapshot is the restore's own, to be removed if the restore fails.
-	if err := j.checkNoSnapshot(j.img, name); err != nil {
-		return err
+	// A new image goes as a whole. Of another one it has to be noted first that
+	// the snapshot is the restore's own, to be removed if the restore fails.
+	if !j.record.makes(name) {
+		if err := j.checkNoSnapshot(j.img, name); err != nil {
+			return err
+		}
+		if err := j.record.guard(j.m.journal, func(job *target.Job) { job.To = append(job.To, []byte(name)) }); err != nil {
+			return err
+		}
 	}
-	if err := j.record.guard(j.m.journal, func(job *target.Job) { job.To = append(job.To, []byte(name)) }); err != nil {
-		return err
-	}
-	err := j.img.Snapshot(j.ctx, name, protect)
-	if target.HasErrno(err, syscall.EEXIST) {
-		err = errors.Join(err, j.record.guard(j.m.journal, func(job *target.Job) { job.To = job.To[:len(job.To)-1] }))
-	}
-	return err
+	return j.img.Snapshot(j.ctx, name, protect)
 }
 
 // sync makes durable what was applied so far.

@@ -12,6 +12,7 @@ import (
 // first change is checked before it, in the order in which `rbd import-diff`
 // would find it.
 func (a *applier) update() error {
+	a.record.updating(a.step.From, a.step.To)
 	img, err := a.m.target.Open(a.ctx, a.record.target())
 	if target.HasErrno(err, syscall.ENOENT) && a.step.HasFrom {
 		return refuse(a.name, syscall.ENOENT, "Restore the full export of the image first, and then the diffs in their order",
@@ -23,13 +24,7 @@ func (a *applier) update() error {
 	if err := a.check(img); err != nil {
 		return errors.Join(err, img.Close())
 	}
-	err = a.record.guard(a.m.journal, func(job *target.Job) {
-		job.Update = true
-		if a.step.HasFrom {
-			job.From = []byte(a.step.From)
-		}
-	})
-	if err != nil {
+	if err := a.record.guard(a.m.journal, func(*target.Job) {}); err != nil {
 		return errors.Join(err, img.Close())
 	}
 	a.useImage(img)

@@ -236,8 +236,35 @@ show_files() {
     fi
 }
 
+show_restore() {
+    title '5. Bring images back by cp'
+    say 'What is written to import/ is restored while it is written. Here that goes to a folder of raw files;' \
+        'with --import ceph: it goes into the cluster. The mount is made anew for it:' ''
+    show 'rbdbackupfs umount mnt'
+    let_go || die 'the mount did not end'
+    run rbdbackupfs mount --wait --index index --import file:restored backup mnt
+    say '' 'A full export, the difference to v2 on top of it, and an image straight out of a snapshot:' ''
+    run cp backup/rbd/testimg-copy/for-clone2.diff mnt/import/rbd/testbacknew
+    compare restored/rbd/testbacknew.img rbd/testimg-copy@for-clone2
+    run cp 'backup/rbd/testimg-copy/for-clone2..v2.diff' mnt/import/rbd/testbacknew
+    compare restored/rbd/testbacknew.img rbd/testimg-copy@v2
+    run cp mnt/images/rbd/mail/thursday.img mnt/import/rbd/mail-restored
+    compare restored/rbd/mail-restored.img rbd/mail@thursday
+    say ''
+    good 'each of them is, byte for byte, what rbd export gave for that snapshot'
+    say '' 'A difference that was applied already is refused, and nothing changes:' ''
+    show 'cp backup/rbd/testimg-copy/for-clone2..v2.diff mnt/import/rbd/testbacknew'
+    if cp 'backup/rbd/testimg-copy/for-clone2..v2.diff' mnt/import/rbd/testbacknew >said 2>&1; then
+        die 'it was applied twice'
+    fi
+    indented <said
+    compare restored/rbd/testbacknew.img rbd/testimg-copy@v2
+    say ''
+    run rbdbackupfs jobs mnt
+}
+
 show_end() {
-    title '5. Unmount'
+    title '6. Unmount'
     show 'rbdbackupfs umount mnt'
     if ! let_go; then
         indented <said >&2
@@ -271,6 +298,7 @@ main() {
     show_tree
     show_copy
     show_files
+    show_restore
     show_end
     show_next
 }

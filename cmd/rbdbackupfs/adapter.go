@@ -16,8 +16,10 @@ import (
 	"rbdbackupfs/fs"
 	"rbdbackupfs/index"
 	"rbdbackupfs/internal/daemon"
+	"rbdbackupfs/internal/target"
 	"rbdbackupfs/internal/treename"
 	"rbdbackupfs/repo"
+	"rbdbackupfs/restore"
 )
 
 // detachPatience is how long fusermount3 may take.
@@ -62,6 +64,28 @@ func (packages) Detach(mountpoint string) error {
 	return nil
 }
 
+func (packages) OpenTarget(ctx context.Context, where targetURL, log *slog.Logger) (target.Target, error) {
+	switch where.kind {
+	case kindCeph:
+		t, err := ceph.OpenTarget(ctx, where.ceph, target.Layout{}, log)
+		if said := (*ceph.Error)(nil); errors.As(err, &said) {
+			return nil, said // it names the cluster by itself
+		}
+		if err != nil {
+			return nil, err
+		}
+		return t, nil
+	case kindFile:
+		t, _, err := restore.SingleFile(where.path)
+		return t, err
+	}
+	t, err := restore.OpenFolder(where.path)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
 func (packages) CephVersion() string {
 	version, err := ceph.Version()
 	if err != nil {
@@ -104,6 +128,7 @@ func (o treeOptions) options(root string) fs.Options {
 	return fs.Options{
 		FsName: root, AllowOther: o.AllowOther, UID: o.UID, GID: o.GID, Umask: o.Umask, Extra: o.Extra,
 		LookupWait: o.LookupWait, ReadAheadKB: o.ReadAhead, Status: o.Status, Logger: o.Log,
+		Importer: o.Importer, ImportUID: o.ImportUID, ImportGID: o.ImportGID,
 	}
 }
 

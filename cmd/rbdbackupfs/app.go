@@ -31,13 +31,15 @@ no cluster is needed, nothing is copied, and the backup files are never changed.
 
     rbdbackupfs mount REPO MOUNTPOINT      show the backups below REPO at MOUNTPOINT
     ls MOUNTPOINT/images                   one folder an image, one file a snapshot
+    rbdbackupfs restore REPO IMAGE TARGET  bring an image back: to Ceph, or to a file
     rbdbackupfs umount MOUNTPOINT
 
 Exit status:
     0  fine
     1  error: the message says what to do next
     2  usage: an unknown command, flag or argument
-    3  done, but something in REPO is damaged or incomplete ("ls", "status")`
+    3  done, but something in REPO is damaged or incomplete ("ls", "status"), or
+       a restore has to be recovered ("jobs")`
 
 // An app is one run of the program.
 type app struct {
@@ -131,7 +133,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.AddCommand(a.mountCommand(), a.umountCommand(), a.lsCommand(), a.statusCommand(), a.versionCommand(), a.docsCommand())
+	root.AddCommand(a.mountCommand(), a.umountCommand(), a.lsCommand(), a.restoreCommand(), a.jobsCommand(), a.statusCommand(), a.versionCommand(), a.docsCommand())
 	return root
 }
 

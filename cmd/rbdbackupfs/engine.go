@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"rbdbackupfs/chain"
+	"rbdbackupfs/fs"
+	"rbdbackupfs/internal/target"
 )
 
 // What the commands need of the packages underneath. adapter.go has the real
@@ -23,6 +25,8 @@ type backend interface {
 	Umount(mountpoint string) error
 	// Detach takes it out of the folder tree at once; whoever uses it keeps it.
 	Detach(mountpoint string) error
+	// OpenTarget opens a folder or a cluster to restore to, or a single file.
+	OpenTarget(ctx context.Context, where targetURL, log *slog.Logger) (target.Target, error)
 	// CephVersion is that of the client library, empty without one.
 	CephVersion() string
 }
@@ -49,6 +53,7 @@ type library interface {
 	Idle() <-chan struct{}
 	Names() []string
 	Image(ctx context.Context, name string) (*chain.Image, error)
+	OpenView(s *chain.Snapshot) (*chain.View, error)
 	Status() chain.Status
 	Subscribe(notify func(chain.Event)) (cancel func())
 	// Close closes the library and its index.
@@ -66,6 +71,9 @@ type treeOptions struct {
 	Extra      []string // the rest of -o
 	Status     func() ([]byte, error)
 	Log        *slog.Logger
+
+	Importer             fs.Importer // nil: no import/
+	ImportUID, ImportGID *uint32     // nil: UID and GID
 }
 
 // A tree is a mounted library.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rbdbackupfs/chain"
+	"rbdbackupfs/internal/target"
 )
 
 // A fakeLibrary is in the states that a real one passes too quickly. It is the
@@ -29,6 +30,10 @@ type fakeLibrary struct {
 	notify func(chain.Event)
 	busy   []error // of the next calls of Unmount
 	detach int
+	tree   treeOptions // of Mount
+
+	target    target.Target
+	targetErr error
 }
 
 func newFake(root string) *fakeLibrary {
@@ -43,6 +48,12 @@ func (f *fakeLibrary) CheckOverlap(...place) error                      { return
 func (f *fakeLibrary) CheckTree(treeOptions) error                      { return nil }
 func (f *fakeLibrary) Umount(string) error                              { return f.Unmount() }
 func (f *fakeLibrary) CephVersion() string                              { return "librbd 1.16.0" }
+
+func (f *fakeLibrary) OpenTarget(_ context.Context, where targetURL, _ *slog.Logger) (target.Target, error) {
+	return f.target, f.targetErr
+}
+
+func (f *fakeLibrary) OpenView(*chain.Snapshot) (*chain.View, error) { return nil, chain.ErrNotFound }
 
 func (f *fakeLibrary) Detach(string) error {
 	f.mu.Lock()
@@ -128,7 +139,12 @@ func (f *fakeLibrary) set(change func(*chain.Status)) {
 	notify(chain.Event{})
 }
 
-func (f *fakeLibrary) Mount(string, treeOptions) (tree, error) { return f, nil }
+func (f *fakeLibrary) Mount(_ string, o treeOptions) (tree, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tree = o
+	return f, nil
+}
 
 func (f *fakeLibrary) Unmount() error {
 	f.mu.Lock()

@@ -82,7 +82,7 @@ type lsReport struct {
 
 func (a *app) ls(ctx context.Context, path, image string, o lsOptions) (err error) {
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	src, root, err := a.openSource(ctx, path, o.repoFlags, log)
+	src, root, err := a.openSource(ctx, path, "ls", o.repoFlags, log)
 	if err != nil {
 		return err
 	}
@@ -331,7 +331,7 @@ func (a *app) completeImages(c *cobra.Command, args []string, _ string) ([]strin
 	if err != nil || status.Daemon.Socket == "" {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	src := &remoteSource{daemon.NewClient(status.Daemon.Socket)}
+	src := &remoteSource{client: daemon.NewClient(status.Daemon.Socket)}
 	defer src.client.Close()
 	var names []string
 	// Half a list is better than none.

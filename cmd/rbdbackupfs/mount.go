@@ -17,15 +17,22 @@ const mountHelp = `mount shows every image below REPO in a file system at MOUNTP
 
     MOUNTPOINT/images/IMAGE/SNAPSHOT.img   the image at that snapshot, read-only
     MOUNTPOINT/images/IMAGE/latest.img     a link to the tip of its chain
+    MOUNTPOINT/import/POOL/IMAGE           write an export here to restore it
     MOUNTPOINT/status.json                 what is served, indexed and damaged
 
 It returns as soon as the tree can be used, and goes on in the background. An
 image whose files are still being read appears at once, and opening it waits.
 With --wait it returns when everything is indexed. "rbdbackupfs umount" ends it.
 
+With --import whatever is written into MOUNTPOINT/import is restored while it
+is written: what "rbd export" and "rbd export-diff" gave, or an image's raw
+bytes. It goes to a Ceph cluster (ceph:) or, without one, to sparse raw files
+(file:DIR). An image becomes visible there as a whole, or not at all;
+"rbdbackupfs jobs" shows how far each one has come.
+
 -o takes the options of mount(8), and every flag of this command without its
 dashes (-o allow_other,index=/var/cache/vm,rescan=1m), so that a line of
-/etc/fstab can say all of it:
+/etc/fstab can say all of it (a comma within a value has a backslash before it):
 
     /srv/backup  /mnt/backups  fuse.rbdbackupfs  noauto,allow_other  0 0
 
@@ -38,6 +45,7 @@ the folder tree at once.`
 type mountOptions struct {
 	repoFlags
 	log        logFlags
+	imports    importFlags
 	options    []string
 	foreground bool
 	wait       bool
@@ -52,6 +60,7 @@ type mountOptions struct {
 func (o *mountOptions) addFlags(flags *pflag.FlagSet) {
 	o.add(flags)
 	o.log.add(flags)
+	o.imports.add(flags)
 	flags.StringArrayVarP(&o.options, "options", "o", nil, "mount `options`, separated by commas")
 	flags.BoolVarP(&o.foreground, "foreground", "f", false, "stay in the foreground")
 	flags.BoolVar(&o.wait, "wait", false, "return when everything is indexed")
@@ -77,6 +86,9 @@ func (a *app) mountCommand() *cobra.Command {
   rbdbackupfs mount --wait /srv/backup /mnt/backups
   rbdbackupfs mount -o allow_other,uid=1000 /srv/backup /mnt/backups
   rbdbackupfs mount --link vm1/full-0101.img=0101 /srv/backup /mnt/backups
+  rbdbackupfs mount --import file:/srv/images /srv/backup /mnt/backups
+  rbdbackupfs mount --import 'ceph:?user=restore' /srv/backup /mnt/backups
+  cp vm1-full.diff /mnt/backups/import/rbd/vm1
   rbdbackupfs mount --foreground --log-format json /srv/backup /mnt/backups`,
 		Args: between(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -129,6 +141,9 @@ func (a *app) newMounter(repo, mountpoint string, o *mountOptions, flags *pflag.
 	if err := m.treeOptions(flags); err != nil {
 		return nil, err
 	}
+	if m.importTo, m.features, err = o.imports.check(flags); err != nil {
+		return nil, err
+	}
 	if err := a.backend.CheckTree(m.tree); err != nil {
 		return nil, usagef("%s", explain(err))
 	}
@@ -144,6 +159,12 @@ func (m *mounter) treeOptions(flags *pflag.FlagSet) error {
 	}
 	if flags.Changed("gid") {
 		m.tree.GID = &m.o.gid
+	}
+	if flags.Changed("import-uid") {
+		m.tree.ImportUID = &m.o.imports.uid
+	}
+	if flags.Changed("import-gid") {
+		m.tree.ImportGID = &m.o.imports.gid
 	}
 	umask, err := strconv.ParseUint(m.o.umask, 8, 32)
 	if err != nil || umask > 0o777 {

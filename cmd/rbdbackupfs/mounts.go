@@ -88,15 +88,38 @@ func within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
+// A goneError is a mountpoint whose process is gone.
+type goneError string
+
+// Error says how to clean it up.
+func (e goneError) Error() string {
+	return fmt.Sprintf("the process behind the mount at %s is gone; clean it up with: rbdbackupfs umount %[1]s", string(e))
+}
+
+// Unwrap gives what the kernel says of such a mount.
+func (goneError) Unwrap() error { return unix.ENOTCONN }
+
 // mountError explains what reading status.json in a mount gives.
 func mountError(mountpoint string, err error) error {
 	switch {
 	case errors.Is(err, unix.ENOTCONN):
-		return fmt.Errorf("the process behind the mount at %s is gone; clean it up with: rbdbackupfs umount %s", mountpoint, mountpoint)
+		return goneError(mountpoint)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return fmt.Errorf("the mount at %s is closed to this user; ask as the one who mounted it, or mount it with --allow-other", mountpoint)
 	}
 	return err
+}
+
+// repoOf is the repository that a mount shows, also one whose process is gone.
+func repoOf(mountpoint string) (string, error) {
+	mount, err := fs.MountedAt(mountpoint)
+	if err != nil {
+		return "", err
+	}
+	if !filepath.IsAbs(mount.Repo) {
+		return "", fmt.Errorf("the process behind the mount at %s is gone, and its fsname, %q, is no repository; name REPO itself", mountpoint, mount.Repo)
+	}
+	return mount.Repo, nil
 }
 
 func completeMountpoints(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

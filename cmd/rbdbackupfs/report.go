@@ -13,7 +13,17 @@ import (
 // statusReport is status.json in the mount, /v1/status, and "status --json".
 type statusReport struct {
 	chain.Status
-	Daemon daemonReport `json:"daemon"`
+	Daemon  daemonReport  `json:"daemon"`
+	Imports *importReport `json:"imports,omitempty"` // none without --import
+}
+
+// importReport says where a mount restores to, and how many restores there are.
+type importReport struct {
+	Target  string `json:"target"`
+	Running int    `json:"running"`
+	Done    int    `json:"done"`
+	Failed  int    `json:"failed"` // undone
+	Broken  int    `json:"broken"` // to be recovered
 }
 
 // daemonReport says who serves a mount.

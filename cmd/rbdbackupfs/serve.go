@@ -16,6 +16,7 @@ import (
 	"rbdbackupfs/chain"
 	"rbdbackupfs/fs"
 	"rbdbackupfs/internal/daemon"
+	"rbdbackupfs/internal/target"
 )
 
 const (
@@ -36,9 +37,12 @@ type mounter struct {
 	mountpoint string // absolute
 	links      map[string]string
 	tree       treeOptions
+	importTo   *targetURL // nil: no import/
+	features   []string   // of images that are restored; nil: the export's own
 
 	log     *logSink
 	session *session
+	imports *imports       // nil without importTo
 	server  *daemon.Server // nil for an index in memory
 	source  *localSource
 	mounted tree
@@ -72,6 +76,9 @@ func (m *mounter) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.session.Close()) }()
+	if m.imports != nil {
+		defer func() { err = errors.Join(err, m.imports.Close()) }()
+	}
 	if err := m.listen(); err != nil {
 		return err
 	}
@@ -81,20 +88,49 @@ func (m *mounter) run(ctx context.Context) (err error) {
 	return m.serve(ctx, parent)
 }
 
-// open locks the index and starts to read the repository. That goes on until
-// the end of the mount, and not just until a signal asks for it.
+// open opens the target of imports and the session. A target that can't be used
+// is told of before anything is mounted, or even indexed.
 func (m *mounter) open(ctx context.Context, repo repository) error {
-	index, err := m.o.indexFolder(m.app.backend, repo)
+	index, err := m.places(repo)
 	if err != nil {
 		return err
+	}
+	var to target.Target
+	if m.importTo != nil {
+		if to, err = m.app.backend.OpenTarget(ctx, *m.importTo, m.log.Logger); err != nil {
+			return err
+		}
+	}
+	if err = m.openSession(ctx, repo, index); err == nil {
+		if err = m.startImports(to); err != nil {
+			err = errors.Join(err, m.session.Close())
+		}
+	}
+	if err != nil && to != nil {
+		err = errors.Join(err, to.Close())
+	}
+	return err
+}
+
+// places chooses the index, and makes sure that nothing lies in anything else.
+func (m *mounter) places(repo repository) (index string, err error) {
+	index, err = m.o.indexFolder(m.app.backend, repo)
+	if err != nil {
+		return "", err
 	}
 	places := []place{{"REPO", repo.Root()}, {"MOUNT", m.mountpoint}}
 	if index != memoryIndex {
 		places = append(places, place{"index", index})
 	}
-	if err := m.app.backend.CheckOverlap(places...); err != nil {
-		return err
+	if m.importTo != nil && m.importTo.kind == kindFolder {
+		places = append(places, place{"the target of --import", m.importTo.path})
 	}
+	return index, m.app.backend.CheckOverlap(places...)
+}
+
+// openSession locks the index and starts to read the repository. That goes on
+// until the end of the mount, and not just until a signal asks for it.
+func (m *mounter) openSession(ctx context.Context, repo repository, index string) (err error) {
 	owner := daemon.Owner{PID: os.Getpid(), Command: "mount", Started: m.app.now(), Mountpoint: m.mountpoint}
 	m.session, err = openSession(ctx, repo, index, m.links, owner, m.log.Logger)
 	if locked := (*daemon.LockedError)(nil); errors.As(err, &locked) {
@@ -106,7 +142,7 @@ func (m *mounter) open(ctx context.Context, repo repository) error {
 	if err := m.log.UseFolder(index); err != nil {
 		return errors.Join(err, m.session.Close())
 	}
-	m.source = &localSource{lib: m.session.lib, daemon: daemonReport{
+	m.source = &localSource{lib: m.session.lib, journal: journalOf(index), daemon: daemonReport{
 		PID: os.Getpid(), Started: m.app.now(), Version: newVersionReport("").Version,
 		Mountpoint: m.mountpoint, Index: index, Log: m.log.where,
 	}}
@@ -130,7 +166,7 @@ func (m *mounter) listen() error {
 	}
 	listener, err := m.session.lock.Listen()
 	if err != nil {
-		return errors.Join(err, m.session.Close())
+		return err
 	}
 	m.server = daemon.NewServer(m.source.routes(), m.log.Logger)
 	go func() {
@@ -225,6 +261,9 @@ func (m *mounter) announce(complete bool, parent *daemon.Parent) error {
 		line += fmt.Sprintf(" so far; indexing %d of %d %s goes on, see: rbdbackupfs status %s", done, total, unit, m.mountpoint)
 	}
 	fmt.Fprintln(out, printable(line))
+	if m.imports != nil {
+		fmt.Fprintln(out, printable(fmt.Sprintf("writes to %s go to %s", m.importFolder(), m.imports.target)))
+	}
 	if n := damagedFiles(status.Problems); n > 0 {
 		verb := "have"
 		if n == 1 {

@@ -19,6 +19,8 @@ import (
 const (
 	// memoryIndex is the --index that lies in no folder.
 	memoryIndex = ":memory:"
+	// journalFolder is where an index folder keeps the journal of restores.
+	journalFolder = "imports"
 	// lockPatience is how long a command that has the index is waited for.
 	lockPatience = 10 * time.Second
 	// closePatience is how long an index may take to be closed.
@@ -32,8 +34,12 @@ type repoFlags struct {
 	rescan time.Duration
 }
 
-func (f *repoFlags) add(flags *pflag.FlagSet) {
+func (f *repoFlags) addIndex(flags *pflag.FlagSet) {
 	flags.StringVar(&f.index, "index", "", "`folder` of the index, or :memory: (default /var/lib/rbdbackupfs/ID for root,\nelse $XDG_STATE_HOME/rbdbackupfs/ID)")
+}
+
+func (f *repoFlags) add(flags *pflag.FlagSet) {
+	f.addIndex(flags)
 	flags.StringArrayVar(&f.links, "link", nil, "`FILE=SNAPSHOT`: what a backup file (path below REPO) holds, where it\ndoesn't say it itself; may be given several times")
 }
 

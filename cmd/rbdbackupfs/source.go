@@ -14,6 +14,7 @@ import (
 
 	"rbdbackupfs/chain"
 	"rbdbackupfs/internal/daemon"
+	"rbdbackupfs/restore"
 )
 
 const (
@@ -28,6 +29,10 @@ const (
 	routeStatus = "/v1/status"
 	routeNames  = "/v1/names"
 	routeImages = "/v1/images"
+	routeJobs   = "/v1/jobs"
+	routePath   = "/v1/path"
+	// routeChanges tells what differs between two snapshots.
+	routeChanges = "/v1/changes"
 )
 
 // A source answers questions about a repository: our own session, or the
@@ -38,6 +43,7 @@ type source interface {
 	Names(ctx context.Context, visit func(nameReport) error) error
 	// Images streams the images that q asks for.
 	Images(ctx context.Context, q imageQuery, visit func(imageReport) error) error
+	snapshots
 	Close() error
 }
 
@@ -65,8 +71,10 @@ func parseImageQuery(v url.Values) (imageQuery, error) {
 
 // A localSource asks the library of this process.
 type localSource struct {
-	lib    library
-	daemon daemonReport
+	lib     library
+	daemon  daemonReport
+	journal restore.Journal
+	imports *imports // nil without --import
 }
 
 func (s *localSource) Status(context.Context) (statusReport, error) {
@@ -74,7 +82,15 @@ func (s *localSource) Status(context.Context) (statusReport, error) {
 	if status.Problems == nil {
 		status.Problems = []chain.Problem{}
 	}
-	return statusReport{Status: status, Daemon: s.daemon}, nil
+	report := statusReport{Status: status, Daemon: s.daemon}
+	if s.imports != nil {
+		jobs, err := s.Jobs()
+		if err != nil {
+			jobs = s.imports.manager.Reports() // those of this process, at least
+		}
+		report.Imports = countJobs(s.imports.target.String(), jobs)
+	}
+	return report, nil
 }
 
 func (s *localSource) Names(_ context.Context, visit func(nameReport) error) error {
@@ -145,11 +161,38 @@ func (s *localSource) routes() map[string]daemon.Route {
 			err = s.Images(ctx, q, func(r imageReport) error { one = r; return nil })
 			return daemon.Stream(func(emit func(any) error) error { return emit(one) }), err
 		},
+		routeJobs: func(context.Context, url.Values) (any, error) {
+			jobs, err := s.Jobs()
+			return daemon.Stream(func(emit func(any) error) error { return each(jobs, emit) }), err
+		},
+		routePath:    s.answerPath,
+		routeChanges: s.answerChanges,
 	}
 }
 
+// Jobs are the restores of this process, and those of the journal.
+func (s *localSource) Jobs() ([]restore.Report, error) {
+	if s.imports != nil {
+		return listJobs(s.journal, s.imports.manager)
+	}
+	return listJobs(s.journal, nil)
+}
+
+func each[T any](list []T, emit func(any) error) error {
+	for _, v := range list {
+		if err := emit(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // A remoteSource asks a running mount.
-type remoteSource struct{ client *daemon.Client }
+type remoteSource struct {
+	client     *daemon.Client
+	mountpoint string
+	index      string
+}
 
 func (s *remoteSource) Status(ctx context.Context) (report statusReport, err error) {
 	err = s.client.Get(ctx, routeStatus, nil, &report)
@@ -212,8 +255,8 @@ func mountStatus(ctx context.Context, mountpoint string) (statusReport, error) {
 }
 
 // openSource opens REPO or MOUNTPOINT: the running mount, if it has the index,
-// else the repository itself.
-func (a *app) openSource(ctx context.Context, path string, flags repoFlags, log *slog.Logger) (source, string, error) {
+// else the repository itself. The command is who then holds the index.
+func (a *app) openSource(ctx context.Context, path, command string, flags repoFlags, log *slog.Logger) (source, string, error) {
 	links, err := flags.linkMap()
 	if err != nil {
 		return nil, "", err
@@ -231,7 +274,7 @@ func (a *app) openSource(ctx context.Context, path string, flags repoFlags, log 
 			return nil, "", err
 		}
 		if status.Daemon.Socket != "" {
-			return &remoteSource{daemon.NewClient(status.Daemon.Socket)}, status.Repo, nil
+			return &remoteSource{daemon.NewClient(status.Daemon.Socket), resolved, status.Daemon.Index}, status.Repo, nil
 		}
 		resolved = status.Repo
 	}
@@ -239,19 +282,19 @@ func (a *app) openSource(ctx context.Context, path string, flags repoFlags, log 
 	if err != nil {
 		return nil, "", err
 	}
-	src, err := a.openRepoSource(ctx, repo, flags, links, log)
+	src, err := a.openRepoSource(ctx, repo, command, flags, links, log)
 	if err != nil {
 		return nil, "", errors.Join(err, repo.Close())
 	}
 	return src, repo.Root(), nil
 }
 
-func (a *app) openRepoSource(ctx context.Context, repo repository, flags repoFlags, links map[string]string, log *slog.Logger) (source, error) {
+func (a *app) openRepoSource(ctx context.Context, repo repository, command string, flags repoFlags, links map[string]string, log *slog.Logger) (source, error) {
 	index, err := flags.indexFolder(a.backend, repo)
 	if err != nil {
 		return nil, err
 	}
-	owner := daemon.Owner{PID: os.Getpid(), Command: "ls", Started: a.now()}
+	owner := daemon.Owner{PID: os.Getpid(), Command: command, Started: a.now()}
 	session, err := openSession(ctx, repo, index, links, owner, log)
 	if locked := (*daemon.LockedError)(nil); errors.As(err, &locked) && locked.Owner.Mount() {
 		if len(links) > 0 {
@@ -261,7 +304,7 @@ func (a *app) openRepoSource(ctx context.Context, repo repository, flags repoFla
 		if err := client.Await(ctx, answerPatience); err != nil {
 			return nil, fmt.Errorf("%w: %w", locked, err)
 		}
-		return &remoteSource{client}, repo.Close()
+		return &remoteSource{client, locked.Owner.Mountpoint, index}, repo.Close()
 	}
 	if err != nil {
 		return nil, err
@@ -282,17 +325,13 @@ func (a *app) newOwnSource(s *session) *ownSource {
 }
 
 func (s *ownSource) Images(ctx context.Context, q imageQuery, visit func(imageReport) error) error {
-	until := s.session.lib.Idle()
-	if q.Name != "" {
-		known := make(chan struct{})
-		until = known
-		go func() {
-			defer close(known)
-			// Its outcome is asked for again below.
-			_, _ = s.session.lib.Image(ctx, q.Name)
-		}()
+	var err error
+	if q.Name == "" {
+		err = s.await(ctx, s.session.lib.Idle())
+	} else {
+		err = s.awaitImage(ctx, q.Name)
 	}
-	if err := s.await(ctx, until); err != nil {
+	if err != nil {
 		return err
 	}
 	return s.localSource.Images(ctx, q, visit)
@@ -303,6 +342,17 @@ func (s *ownSource) Names(ctx context.Context, visit func(nameReport) error) err
 		return err
 	}
 	return s.localSource.Names(ctx, visit)
+}
+
+// awaitImage waits until all is known of one image, or that there is none.
+func (s *ownSource) awaitImage(ctx context.Context, name string) error {
+	known := make(chan struct{})
+	go func() {
+		defer close(known)
+		// Its outcome is asked for again by the caller.
+		_, _ = s.session.lib.Image(ctx, name)
+	}()
+	return s.await(ctx, known)
 }
 
 func (s *ownSource) await(ctx context.Context, until <-chan struct{}) error {

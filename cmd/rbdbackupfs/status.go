@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"reflect"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -14,11 +12,8 @@ import (
 	"rbdbackupfs/chain"
 )
 
-const (
-	watchInterval = time.Second
-	// shownProblems is how many "status" shows; "ls" shows all.
-	shownProblems = 20
-)
+// shownProblems is how many "status" shows; "ls" shows all.
+const shownProblems = 20
 
 type statusOptions struct{ json, watch bool }
 
@@ -63,41 +58,18 @@ func (a *app) status(ctx context.Context, path string, o statusOptions) error {
 	return nil
 }
 
-// watchStatus redraws a terminal; anything else gets what has changed. It ends
-// with the mount.
+// watchStatus ends with the mount.
 func (a *app) watchStatus(ctx context.Context, mountpoint string, o statusOptions) error {
-	const clearAll, home, clearBelow = "\x1b[2J", "\x1b[H", "\x1b[J"
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
-	live := terminal(a.stdout)
-	if live {
-		fmt.Fprint(a.stdout, clearAll)
-	}
-	for last := (statusReport{}); ; {
+	return a.watch(ctx, func(w io.Writer) (any, error) {
 		report, err := mountStatus(ctx, mountpoint)
-		if _, now, findErr := findMount(mountpoint); findErr == nil && now != mountpoint {
-			return nil
+		if ended(mountpoint) {
+			return nil, errOver
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		var text strings.Builder
-		if err := a.showStatus(&text, report, o); err != nil {
-			return err
-		}
-		switch {
-		case live:
-			fmt.Fprint(a.stdout, home, text.String(), clearBelow)
-		case !reflect.DeepEqual(report, last):
-			fmt.Fprintln(a.stdout, text.String())
-		}
-		last = report
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		}
-	}
+		return report, a.showStatus(w, report, o)
+	})
 }
 
 func (a *app) showStatus(w io.Writer, report statusReport, o statusOptions) error {
@@ -119,6 +91,9 @@ func (a *app) showStatus(w io.Writer, report statusReport, o statusOptions) erro
 	row("files", "%s, %s", count(report.Files, "file"), size(report.Bytes))
 	row("indexing", "%s", indexing(p))
 	row("reads", "%d (%s), %d in error, %d index lookups", c.Reads, size(int64(c.ReadBytes)), c.ReadErrors, c.Lookups)
+	if i := report.Imports; i != nil {
+		row("imports", "to %s: %d running, %d done, %d failed%s", i.Target, i.Running, i.Done, i.Failed, broken(i.Broken))
+	}
 	row("problems", "%d", len(report.Problems))
 	if err := table.Flush(); err != nil {
 		return err
@@ -131,6 +106,13 @@ func (a *app) showStatus(w io.Writer, report statusReport, o statusOptions) erro
 		fmt.Fprintf(w, "  %s\n", problemLine(report.Repo, problem))
 	}
 	return nil
+}
+
+func broken(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d to be recovered; see: rbdbackupfs jobs", n)
 }
 
 func pending(n int) string {

@@ -68,3 +68,11 @@ func count(n int, noun string) string {
 
 // date is local time, to the minute.
 func date(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
+
+// elapsed is how long something took: 1.4s, 23ms.
+func elapsed(d time.Duration) string {
+	if d < time.Second {
+		return d.Round(time.Millisecond).String()
+	}
+	return d.Round(100 * time.Millisecond).String()
+}

@@ -25,6 +25,8 @@ type Mount struct {
 	Path string // the mountpoint
 	Log  *Log
 	Lib  *Library
+
+	importer fs.Importer
 }
 
 // Images returns the path of an entry below images/.
@@ -32,10 +34,15 @@ func (m *Mount) Images(elems ...string) string {
 	return filepath.Join(append([]string{m.Path, "images"}, elems...)...)
 }
 
+// Import returns the path of an entry below import/.
+func (m *Mount) Import(elems ...string) string {
+	return filepath.Join(append([]string{m.Path, "import"}, elems...)...)
+}
+
 // NewMount mounts lib on a new folder for the length of the test. At its end it
 // is unmounted, and the test fails if that is not possible, if a descriptor, a
-// view or a goroutine is left, or if a warning was logged that the test didn't
-// take out of the log.
+// view, an import or a goroutine is left, or if a warning was logged that the
+// test didn't take out of the log.
 func NewMount(t testing.TB, lib *Library, options fs.Options) *Mount {
 	t.Helper()
 	testenv.Need(t, "fuse")
@@ -43,7 +50,7 @@ func NewMount(t testing.TB, lib *Library, options fs.Options) *Mount {
 	if err := os.Mkdir(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	m := &Mount{Path: path, Log: &Log{}, Lib: lib}
+	m := &Mount{Path: path, Log: &Log{}, Lib: lib, importer: options.Importer}
 	options.Logger = slog.New(m.Log)
 	if options.FsName == "" {
 		options.FsName = "/backup"
@@ -74,6 +81,11 @@ func (m *Mount) end(t testing.TB) {
 	}
 	if n := m.Lib.OpenViews(); n != 0 {
 		t.Errorf("%d views are still open", n)
+	}
+	if importer, fake := m.importer.(*Importer); fake {
+		if err := importer.left(); err != nil {
+			t.Error(err)
+		}
 	}
 	if left := descriptors(m.Path); len(left) > 0 {
 		t.Errorf("descriptors are left: %q", left)

@@ -6,10 +6,16 @@ package progress
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 )
+
+// Bytes is the unit of sizes, which are shown as 1.5 GiB.
+const Bytes = "bytes"
 
 const (
 	// Patience is how long nothing is shown.
@@ -50,6 +56,9 @@ func (r *Reporter) Update(done, total int64, unit, at string) {
 	}
 	r.next = now.Add(interval)
 	line := fmt.Sprintf("%s: %d of %d %s", r.what, done, total, unit)
+	if unit == Bytes {
+		line = fmt.Sprintf("%s: %s of %s", r.what, size(done), size(total))
+	}
 	if total > 0 {
 		line += fmt.Sprintf(" (%d %%)", 100*done/total)
 	}
@@ -81,14 +90,22 @@ func (r *Reporter) draw(done, total int64, unit, at string) {
 		r.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(r.w),
 			progressbar.OptionShowCount(),
+			progressbar.OptionShowBytes(unit == Bytes),
+			progressbar.OptionUseIECUnits(true),
 			progressbar.OptionSetPredictTime(true),
 			progressbar.OptionFullWidth(),
 		)
 	}
 	r.bar.ChangeMax64(max(total, 1))
-	r.bar.Describe(fmt.Sprintf("%s %s %s", r.what, unit, shorten(at, 40)))
+	if unit == Bytes {
+		unit = "" // the counts say it
+	}
+	words := slices.DeleteFunc([]string{r.what, unit, shorten(at, 40)}, func(s string) bool { return s == "" })
+	r.bar.Describe(strings.Join(words, " "))
 	_ = r.bar.Set64(min(done, total))
 }
+
+func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
 // shorten keeps the end of a path, which tells more than its beginning.
 func shorten(s string, width int) string {

@@ -65,6 +65,22 @@ func TestNoFilesAtAll(t *testing.T) {
 	}
 }
 
+func TestBytesAreReadable(t *testing.T) {
+	var plain, drawn strings.Builder
+	c := &clock{at: time.Unix(0, 0)}
+	lines, bar := New(&plain, false, "restoring", c.now), New(&drawn, true, "restoring", c.now)
+	c.advance(3 * time.Second)
+	for _, r := range []*Reporter{lines, bar} {
+		r.Update(512<<20, 2<<30, Bytes, "rbd/vm1@v2")
+	}
+	if got, want := plain.String(), "restoring: 512 MiB of 2.0 GiB (25 %), now rbd/vm1@v2\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := drawn.String(); !strings.Contains(got, "restoring rbd/vm1@v2 ") || !strings.Contains(got, "GiB") {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestShortenKeepsTheEnd(t *testing.T) {
 	if got, want := shorten("rbd/vm1/0102.diff", 10), "…0102.diff"; got != want {
 		t.Errorf("got %q, want %q", got, want)

@@ -113,7 +113,8 @@ type Layout struct {
 }
 
 // A Job is what a target has to know to undo a restore, or to end it, after a
-// crash. It is kept as JSON; the caller stores it before the target acts on it.
+// crash. It is kept as JSON; the caller stores it before the target acts on it. A
+// target keeps the pointer: To may grow, before the Snapshot that it is about.
 type Job struct {
 	// ID is 16 hexadecimal digits, used once.
 	ID string `json:"id"`

@@ -112,6 +112,31 @@ func (m *Mount) Folder(image string) string {
 	return path
 }
 
+// Import returns a path below import/.
+func (m *Mount) Import(parts ...string) string {
+	return filepath.Join(append([]string{m.Dir, "import"}, parts...)...)
+}
+
+// Kill ends the process without a chance to do anything, and takes away the dead
+// mount that it leaves.
+func (m *Mount) Kill() {
+	m.t.Helper()
+	if err := unix.PidfdSendSignal(m.process, unix.SIGKILL, nil, 0); err != nil {
+		m.t.Fatal(err)
+	}
+	m.assertExited()
+	m.process = 0
+	if err := unix.Unmount(m.Dir, unix.MNT_DETACH); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// Again mounts once more, with the same index, after Kill or an umount.
+func (m *Mount) Again() {
+	m.t.Helper()
+	m.mount()
+}
+
 // Status reads status.json.
 func (m *Mount) Status() Status {
 	m.t.Helper()

@@ -1,0 +1,301 @@
+package restore
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rbdbackupfs/internal/testenv"
+	"rbdbackupfs/tests/cluster"
+)
+
+// A writer has a file of import/ open, for as long as a test wants.
+type writer struct {
+	f    *os.File
+	text []byte
+	at   int
+}
+
+func openWriter(t *testing.T, source, target string) *writer {
+	t.Helper()
+	text, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return &writer{f: f, text: text}
+}
+
+// writeTo writes up to a part of the file, in thousandths.
+func (w *writer) writeTo(part int) error {
+	end := len(w.text) * part / 1000
+	n, err := w.f.Write(w.text[w.at:end])
+	w.at += n
+	return err
+}
+
+// A restoreCase is one kind of restore, and what the target holds before and after.
+type restoreCase struct {
+	name   string
+	before string // export that is restored first
+	source string
+	was    string // snapshot whose bytes the image has before; empty: no image
+	is     string // after
+}
+
+func restoreCases() []restoreCase {
+	return []restoreCase{
+		{name: "raw", source: "s1.raw", is: "s1"},
+		{name: "full", source: "s1.diff", is: "s1"},
+		{name: "diff", before: "s1.diff", source: "s1..s2.diff", was: "s1", is: "s2"},
+		{name: "export", source: "all.rbd2", is: "s3"},
+	}
+}
+
+// TestKilledDaemon kills the mount at several places of every kind of restore.
+// After the next mount the image is what it was, and the same cp succeeds.
+func TestKilledDaemon(t *testing.T) {
+	testenv.Need(t, "fuse", "ceph")
+	c := cluster.StartOwn(t)
+	// A killed client's watch ends after this many seconds.
+	c.Ceph("config", "set", "osd", "osd_client_watch_timeout", "2")
+	s := exports(t, c, 16<<20)
+	places := map[string]*place{"file": inFolder(t, t.TempDir(), empty(t)), "ceph": inCeph(t, c, empty(t))}
+	for where, p := range places {
+		for _, rc := range restoreCases() {
+			for _, part := range []int{2, 500, 1000} {
+				image := p.name(fmt.Sprintf("%s-%s-%d", where, rc.name, part))
+				if rc.before != "" {
+					must(t, "cp", s.file(rc.before), p.path(image))
+				}
+				w := openWriter(t, s.file(rc.source), p.path(image))
+				if err := w.writeTo(part); err != nil {
+					t.Fatalf("%s: %v", image, err)
+				}
+				p.m.Kill()
+				_ = w.f.Close()
+				p.m.Again()
+				p.awaitRecovery()
+				p.wantsState(s, image, rc.was)
+				must(t, "cp", s.file(rc.source), p.path(image))
+				p.wantsState(s, image, rc.is)
+			}
+		}
+		p.wantsNothingLeft()
+	}
+}
+
+// awaitRecovery waits until the mount has ended what the one before left.
+func (p *place) awaitRecovery() {
+	p.t.Helper()
+	await(p.t, func() bool {
+		for _, r := range p.reports() {
+			if r.State != "done" && r.State != "failed" {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// await polls until a condition holds that nothing tells of.
+func await(t *testing.T, holds func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(time.Minute)
+	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatal("it didn't come true within a minute")
+		}
+	}
+}
+
+// A report is import/.jobs/<id>.json, written down here once more.
+type report struct {
+	ID       string `json:"id"`
+	Image    string `json:"image"`
+	Kind     string `json:"kind"`
+	State    string `json:"state"`
+	To       string `json:"to"`
+	Size     int64  `json:"size"`
+	Received int64  `json:"received"`
+	Data     int64  `json:"data"`
+	Error    string `json:"error"`
+	Errno    int    `json:"errno"`
+}
+
+func (p *place) reports() []report {
+	p.t.Helper()
+	files, err := filepath.Glob(p.m.Import(".jobs", "*.json"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var list []report
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		var r report
+		if err := json.Unmarshal(text, &r); err != nil {
+			p.t.Fatalf("%s: %v in %s", file, err, text)
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+// wantsState compares an image with a snapshot, or with not being there.
+func (p *place) wantsState(s *made, image, snapshot string) {
+	p.t.Helper()
+	if snapshot == "" {
+		if p.has(image) {
+			p.t.Errorf("%s is there", image)
+		}
+		return
+	}
+	p.wantsBytes(image, s.want[snapshot])
+}
+
+// TestStoppedOSD: an OSD that goes away for a while only costs time.
+func TestStoppedOSD(t *testing.T) {
+	testenv.Need(t, "fuse", "ceph")
+	c := cluster.StartOwn(t)
+	s := exports(t, c, 16<<20)
+	p := inCeph(t, c, empty(t))
+	osd := c.Daemon("osd")
+	for _, rc := range restoreCases() {
+		image := p.name(rc.name)
+		if rc.before != "" {
+			must(t, "cp", s.file(rc.before), p.path(image))
+		}
+		w := openWriter(t, s.file(rc.source), p.path(image))
+		if err := w.writeTo(300); err != nil {
+			t.Fatal(err)
+		}
+		osd.Pause()
+		done := make(chan error, 1)
+		go func() {
+			err := w.writeTo(1000)
+			if err == nil {
+				err = w.f.Close()
+			}
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			t.Errorf("%s: it was done without an OSD, %v", rc.name, err)
+		case <-time.After(500 * time.Millisecond):
+		}
+		osd.Continue()
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", rc.name, err)
+		}
+		p.wantsState(s, image, rc.is)
+	}
+	p.wantsNothingLeft()
+}
+
+// TestKilledWriterWithoutOSD: a cp whose cluster doesn't answer can be killed.
+func TestKilledWriterWithoutOSD(t *testing.T) {
+	testenv.Need(t, "fuse", "ceph")
+	c := cluster.StartOwn(t)
+	s := exports(t, c, 16<<20)
+	p := inCeph(t, c, empty(t))
+	osd := c.Daemon("osd")
+	osd.Pause()
+	cp := exec.Command("cp", s.file("s1.raw"), p.path(c.Name("vm")))
+	if err := cp.Start(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return len(p.reports()) > 0 })
+	start := time.Now()
+	if err := cp.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cp.Wait(); err == nil {
+		t.Error("cp was not killed")
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("cp took %v to die", took)
+	}
+	osd.Continue()
+	p.awaitRecovery()
+	p.wantsNothingLeft()
+	must(t, "cp", s.file("s1.raw"), p.path(c.Name("vm")))
+	p.wantsState(s, c.Name("vm"), "s1")
+}
+
+// TestFullPool: ENOSPC, nothing left; with room the same cp succeeds.
+func TestFullPool(t *testing.T) {
+	testenv.Need(t, "fuse", "ceph")
+	c := cluster.StartOwn(t)
+	s := exports(t, c, 16<<20)
+	p := inCeph(t, c, empty(t))
+	diff := c.Name("diff")
+	must(t, "cp", s.file("s1.diff"), p.path(diff))
+	c.Ceph("osd", "pool", "set-quota", "rbd", "max_objects", "1")
+	await(t, func() bool { return strings.Contains(c.Ceph("osd", "pool", "ls", "detail"), "full_quota") })
+	for _, rc := range restoreCases() {
+		image := p.name(rc.name)
+		if rc.before == "" {
+			r := run(t, "cp", s.file(rc.source), p.path(image))
+			if r.code == 0 || !strings.Contains(r.out, "No space left") && !strings.Contains(r.out, "quota exceeded") {
+				t.Errorf("%s: status %d, %s", rc.name, r.code, r.out)
+			}
+		}
+	}
+	if r := run(t, "cp", s.file("s1..s2.diff"), p.path(diff)); r.code == 0 {
+		t.Error("a diff fitted into a full pool")
+	}
+	c.Ceph("osd", "pool", "set-quota", "rbd", "max_objects", "0")
+	await(t, func() bool { return !strings.Contains(c.Ceph("osd", "pool", "ls", "detail"), "full_quota") })
+	p.awaitRecovery()
+	p.wantsState(s, diff, "s1")
+	p.wantsNothingLeft()
+	must(t, "cp", s.file("s1..s2.diff"), p.path(diff))
+	p.wantsState(s, diff, "s2")
+	must(t, "cp", s.file("all.rbd2"), p.path(p.name("export")))
+	p.wantsState(s, p.name("export"), "s3")
+}
+
+// TestFullDisk: the same with a file system that is too small.
+func TestFullDisk(t *testing.T) {
+	testenv.Need(t, "fuse", "ceph", "root")
+	s := exports(t, cluster.Start(t), 16<<20)
+	dir := t.TempDir()
+	must(t, "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir)
+	t.Cleanup(func() { must(t, "umount", dir) })
+	p := inFolder(t, dir, empty(t))
+	for _, rc := range restoreCases() {
+		if rc.before == "" {
+			refused(t, "No space left", "cp", "--sparse=never", s.file(rc.source), p.path(rc.name))
+			p.wantsState(s, rc.name, "")
+		}
+	}
+	p.wantsNothingLeft()
+	must(t, "mount", "-o", "remount,size=100m", dir)
+	must(t, "cp", s.file("s1.diff"), p.path("diff"))
+	used := strings.Fields(must(t, "du", "-sk", dir))[0]
+	must(t, "mount", "-o", "remount,size="+used+"k", dir)
+	refused(t, "No space left", "cp", s.file("s1..s2.diff"), p.path("diff"))
+	p.wantsState(s, "diff", "s1")
+	must(t, "mount", "-o", "remount,size=100m", dir)
+	must(t, "cp", s.file("s1..s2.diff"), p.path("diff"))
+	p.wantsState(s, "diff", "s2")
+	p.wantsNothingLeft()
+	p.m.Stop()
+}

@@ -62,8 +62,8 @@ func (h *handle) unchanged(ctx context.Context, name target.Name, snapshot strin
 			Op: "compare", Name: name.String(), Errno: syscall.EINVAL, Err: fmt.Errorf("there is no snapshot %q", snapshot),
 		}
 	}
-	head, overlap, err := h.extent(ctx)
-	if err != nil || head != info.Size {
+	size, err := h.size(ctx)
+	if err != nil || size != int64(info.Size) {
 		return false, err
 	}
 	then, err := h.conn.open(ctx, name, snapshot, toLook)
@@ -71,37 +71,18 @@ func (h *handle) unchanged(ctx context.Context, name target.Name, snapshot strin
 		return false, err
 	}
 	defer func() { _ = then.close() }()
-	_, before, err := then.extent(ctx)
-	if err != nil {
-		return false, err
-	}
-	// Where less of a clone's parent shows through than before there is no object
-	// that could be reported as changed.
-	if lo, hi := min(overlap, before), max(overlap, before); lo < hi {
-		same, err := h.equal(ctx, then, func(yield func(off, n int64) bool) { yield(int64(lo), int64(min(hi, head)-min(lo, head))) })
-		if err != nil || !same {
-			return false, err
-		}
-	}
-	return h.same(ctx, int64(head), snapshot, then)
+	return h.same(ctx, size, snapshot, then)
 }
 
-// extent is the size, and how much of it a clone's parent shows through at most.
-func (h *handle) extent(ctx context.Context) (size, overlap uint64, err error) {
-	var both [2]uint64
-	err = h.call(ctx, func(img *rbd.Image) error {
-		size, err := img.GetSize()
-		if err != nil {
-			return err
-		}
-		overlap, err := img.GetOverlap()
-		both = [2]uint64{size, overlap}
+// size asks for the size that the handle shows.
+func (h *handle) size(ctx context.Context) (int64, error) {
+	var size atomic.Int64
+	err := h.call(ctx, func(img *rbd.Image) error {
+		n, err := img.GetSize()
+		size.Store(int64(n))
 		return err
 	})
-	if err != nil {
-		return 0, 0, err
-	}
-	return both[0], both[1], nil
+	return size.Load(), err
 }
 
 // same compares what changed since a snapshot with the bytes that then shows; with

@@ -75,7 +75,7 @@ func (h *handle) findGuard(ctx context.Context, job *target.Job) (*guard, error)
 // Guard takes the safety snapshot, or lets the start snapshot stand in for it.
 func (im *image) Guard(ctx context.Context) error {
 	const op = "guard"
-	if im.guarded || !im.job.Update {
+	if im.guarded || im.created {
 		return nil
 	}
 	room, err := im.SnapshotRoom(ctx)
@@ -85,13 +85,7 @@ func (im *image) Guard(ctx context.Context) error {
 	wanted := len(im.job.To)
 	switch {
 	case room < 0 || room > wanted:
-		err = im.h.call(ctx, func(img *rbd.Image) error {
-			if err := img.Flush(); err != nil {
-				return err
-			}
-			_, err := img.CreateSnapshot(safetyName(&im.job))
-			return err
-		})
+		err = im.take(ctx, safetyName(im.job))
 	case room == wanted && len(im.job.From) > 0:
 		err = im.note(ctx)
 	default:
@@ -131,7 +125,7 @@ func (im *image) note(ctx context.Context) error {
 		return errLostGuard
 	}
 	text := fmt.Sprintf("%d %d", list[i].Id, list[len(list)-1].Id)
-	return im.h.call(ctx, func(img *rbd.Image) error { return img.SetMetadata(noteKey(&im.job), text) })
+	return im.h.call(ctx, func(img *rbd.Image) error { return img.SetMetadata(noteKey(im.job), text) })
 }
 
 // lift takes the guard away: what the image is now stays.
@@ -166,17 +160,15 @@ func (h *handle) undo(ctx context.Context, name target.Name, job *target.Job, g 
 	return h.lift(ctx, job, g)
 }
 
-// rollback makes HEAD what it was at a snapshot.
+// rollback makes HEAD what it was at a snapshot. A clone that was cut shows less of
+// its parent for good, but before librbd cuts an image with snapshots it copies what
+// they show of the parent into objects of their own, which a rollback brings back.
 func (h *handle) rollback(ctx context.Context, name target.Name, snapshot string) error {
 	same, err := h.unchanged(ctx, name, snapshot)
 	if err != nil || same {
 		return err
 	}
-	err = h.call(ctx, func(img *rbd.Image) error { return img.GetSnapshot(snapshot).Rollback() })
-	if err != nil {
-		return err
-	}
-	return h.refill(ctx, name, snapshot)
+	return h.call(ctx, func(img *rbd.Image) error { return img.GetSnapshot(snapshot).Rollback() })
 }
 
 // Commit gives a new image its name, or takes the guard of another one away.
@@ -186,10 +178,10 @@ func (im *image) Commit(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if im.job.Update {
-		err = im.h.commitUpdate(ctx, &im.job)
+	if !im.created {
+		err = im.h.commitUpdate(ctx, im.job)
 	} else {
-		err = im.t.rename(ctx, &im.job)
+		err = im.t.rename(ctx, im.job)
 	}
 	if err != nil {
 		return dataFailure(op, im.String(), err)
@@ -227,7 +219,7 @@ func (t *Target) rename(ctx context.Context, job *target.Job) error {
 // Abort undoes everything, and closes.
 func (im *image) Abort(ctx context.Context) error {
 	const op = "abort"
-	if !im.job.Update {
+	if im.created {
 		// Removing an image needs nobody to have it open.
 		_ = im.h.close()
 		return failure(op, im.String(), im.t.removeWaiting(ctx, im.name))
@@ -240,9 +232,9 @@ func (im *image) Abort(ctx context.Context) error {
 }
 
 func (im *image) undo(ctx context.Context) error {
-	g, err := im.h.findGuard(ctx, &im.job)
+	g, err := im.h.findGuard(ctx, im.job)
 	if err != nil || g == nil {
 		return err
 	}
-	return im.h.undo(ctx, im.name, &im.job, g)
+	return im.h.undo(ctx, im.name, im.job, g)
 }

@@ -128,10 +128,17 @@ func TestAbortKeepsOthersSnapshots(t *testing.T) {
 // TestAbortClone: what of a clone's parent a cut hid for good comes back as bytes.
 func TestAbortClone(t *testing.T) {
 	c := cluster.Start(t)
+	for name, options := range layouts() {
+		t.Run(name, func(t *testing.T) { abortClone(t, c, name, options) })
+	}
+}
+
+func abortClone(t *testing.T, c *cluster.Cluster, name string, options []string) {
+	t.Helper()
 	tg := openTarget(t, c, target.Layout{})
-	parent, image := c.Name("parent"), c.Name("clone")
+	parent, image := "abort-parent-"+name, "abort-clone-"+name
 	data := original(t, c, parent)
-	c.Rbd("clone", parent+"@s1", image)
+	c.Rbd(append([]string{"clone", parent + "@s1", image}, options...)...)
 	c.Rbd("snap", "create", "--no-progress", image+"@c1")
 	before := state(t, c, image)
 	im := lock(t, tg, newJob(image, true, "c1", "c2"))
@@ -176,16 +183,26 @@ func TestUnchanged(t *testing.T) {
 	}
 }
 
-// TestUnchangedClone: a cut and grown clone shows zeros where its parent showed,
-// and no object of its own tells.
+// TestUnchangedClone: a cut and grown clone shows zeros where its parent showed; one
+// that was flattened shows what it did.
 func TestUnchangedClone(t *testing.T) {
 	c := cluster.Start(t)
+	for name, options := range layouts() {
+		t.Run(name, func(t *testing.T) { unchangedClone(t, c, name, options) })
+	}
+}
+
+func unchangedClone(t *testing.T, c *cluster.Cluster, name string, options []string) {
+	t.Helper()
 	tg := openTarget(t, c, target.Layout{})
-	parent, image := c.Name("parent"), c.Name("clone")
+	parent, image := "unchanged-parent-"+name, "unchanged-clone-"+name
 	data := original(t, c, parent)
-	c.Rbd("clone", parent+"@s1", image)
+	c.Rbd(append([]string{"clone", parent + "@s1", image}, options...)...)
 	c.Rbd("snap", "create", "--no-progress", image+"@c1")
-	check := func(want bool) {
+	cut := image + "-cut"
+	c.Rbd(append([]string{"clone", parent + "@s1", cut}, options...)...)
+	c.Rbd("snap", "create", "--no-progress", cut+"@c1")
+	check := func(image string, want bool) {
 		t.Helper()
 		im := lock(t, tg, newJob(image, true, "c1"))
 		if same, err := im.Unchanged(t.Context(), "c1"); err != nil || same != want {
@@ -193,10 +210,12 @@ func TestUnchangedClone(t *testing.T) {
 		}
 		must(t, im.Close())
 	}
-	check(true)
-	c.Rbd("resize", "--no-progress", "--allow-shrink", "--size", "8M", image)
-	c.Rbd("resize", "--no-progress", "--size", fmt.Sprintf("%dB", len(data)), image)
-	check(false)
+	check(image, true)
+	c.Rbd("flatten", "--no-progress", image)
+	check(image, true)
+	c.Rbd("resize", "--no-progress", "--allow-shrink", "--size", "8M", cut)
+	c.Rbd("resize", "--no-progress", "--size", fmt.Sprintf("%dB", len(data)), cut)
+	check(cut, false)
 }
 
 func TestEmpty(t *testing.T) {

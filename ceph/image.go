@@ -18,7 +18,7 @@ import (
 // image is one image that is being restored.
 type image struct {
 	t    *Target
-	job  target.Job  // as it was when the image was opened
+	job  *target.Job // the caller's: its snapshots may become more
 	name target.Name // what the cluster calls it now
 	h    *handle
 
@@ -27,6 +27,7 @@ type image struct {
 	// features are the bits of the header.
 	features uint64
 
+	created   bool // by this job, and not one that was there before
 	writable  bool
 	guarded   bool
 	committed bool
@@ -40,7 +41,7 @@ func (t *Target) opened(ctx context.Context, job *target.Job, name target.Name, 
 	if err != nil {
 		return nil, err
 	}
-	im := &image{t: t, job: *job, name: name, h: h, writable: how == toWrite}
+	im := &image{t: t, job: job, name: name, h: h, writable: how == toWrite}
 	if err := im.look(ctx); err != nil {
 		return nil, errors.Join(err, h.close())
 	}

@@ -80,20 +80,41 @@ func (im *image) Snapshot(ctx context.Context, name string, protect bool) error 
 			Op: op, Name: im.String(), Errno: syscall.EINVAL, Err: errors.New("the snapshot's name is empty, or has a NUL in it"),
 		}
 	}
+	err := im.take(ctx, name)
+	if err == nil && protect {
+		err = im.h.call(ctx, func(img *rbd.Image) error {
+			snapshot := img.GetSnapshot(name)
+			if err := snapshot.Protect(); err != nil {
+				return errors.Join(err, snapshot.Remove())
+			}
+			return nil
+		})
+	}
+	return snapshotFailure(op, im.String()+"@"+name, err)
+}
+
+// take takes a snapshot and makes sure that it can be opened: in a full pool
+// librbd makes one without the map of its objects, reports success, and can't open
+// it ever after.
+func (im *image) take(ctx context.Context, name string) error {
 	err := im.h.call(ctx, func(img *rbd.Image) error {
 		if err := img.Flush(); err != nil {
 			return err
 		}
-		snapshot, err := img.CreateSnapshot(name)
-		if err != nil || !protect {
-			return err
-		}
-		if err := snapshot.Protect(); err != nil {
-			return errors.Join(err, snapshot.Remove())
-		}
-		return nil
+		_, err := img.CreateSnapshot(name)
+		return err
 	})
-	return snapshotFailure(op, im.String()+"@"+name, err)
+	if err != nil {
+		return err
+	}
+	h, err := im.t.conn.open(ctx, im.name, name, toLook)
+	if err == nil {
+		return h.close()
+	}
+	if errnoOf(err) == syscall.ENOENT {
+		err = syscall.ENOSPC
+	}
+	return errors.Join(err, im.h.call(ctx, func(img *rbd.Image) error { return drop(img, name) }))
 }
 
 // snapshotFailure says in words what librbd means by the errno of a snapshot.

@@ -211,6 +211,7 @@ func (t *Target) Create(ctx context.Context, job *target.Job, size int64, l targ
 	}
 	im, err := t.opened(ctx, job, name, toWrite)
 	if err == nil {
+		im.created = true
 		err = im.claim(ctx)
 	}
 	if err == nil {

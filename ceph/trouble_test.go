@@ -33,16 +33,6 @@ func untilFull(t *testing.T, im target.Image) error {
 	return nil
 }
 
-// manage gives a cluster a manager: without one the monitors don't learn how full
-// it is.
-func manage(t *testing.T, c *cluster.Cluster) {
-	t.Helper()
-	cmd := c.Command(t.Context(), "ceph-mgr", "-f", "-i", "x")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	must(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Wait() })
-}
-
 // TestFull: a write that finds no room says so instead of waiting. A new image can
 // be removed then; an update that needs room to be undone is undone later.
 func TestFull(t *testing.T) {
@@ -60,8 +50,7 @@ func TestFull(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			c := cluster.StartOwn(t)
-			manage(t, c)
+			c := cluster.StartOwn(t, cluster.WithManager)
 			tg := openTarget(t, c, target.Layout{})
 			original(t, c, "old")
 			before := state(t, c, "old")

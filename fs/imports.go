@@ -28,21 +28,25 @@ type imports struct {
 	mu      sync.Mutex
 	running map[target.Name]*importFile
 	ended   map[target.Name]*importFile // not yet past lingerFor
-	last    uint64                      // serial of a file
+	last    uint64                      // serial of the newest file
 }
 
 func newImports(now func() time.Time) *imports {
 	return &imports{now: now, running: map[target.Name]*importFile{}, ended: map[target.Name]*importFile{}}
 }
 
-// add takes a file that was opened, and numbers it. What its name meant before is
-// forgotten.
-func (i *imports) add(f *importFile) {
+// number gives the serial of another file.
+func (i *imports) number() uint64 {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.last++
-	f.serial = i.last
-	delete(i.ended, f.name)
+	return i.last
+}
+
+// add has a file found by its name. It is complete by then.
+func (i *imports) add(f *importFile) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	i.running[f.name] = f
 }
 

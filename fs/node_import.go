@@ -231,29 +231,18 @@ func (n *importFolder) Create(
 	case flags&syscall.O_ACCMODE == syscall.O_RDONLY:
 		return nil, nil, 0, syscall.EACCES
 	}
-	f, errno := n.start(ctx, n.image(name))
-	if errno != 0 {
-		return nil, nil, 0, errno
+	call, end := n.t.patient(ctx)
+	defer end()
+	image := n.image(name)
+	job, err := n.t.opts.Importer.Start(call, image)
+	if err != nil {
+		return nil, nil, 0, target.ErrnoOf(err)
 	}
+	f := newImportFile(ctx, n.t, image, job)
 	f.fill(&out.Attr)
 	handle := &importHandle{f}
 	n.t.register(handle)
-	return n.NewInode(ctx, f, f.stable()), handle, fuse.FOPEN_DIRECT_IO, 0
-}
-
-// start asks the Importer for a restore, once more where the file of the one
-// before is about to be released.
-func (n *importFolder) start(ctx context.Context, name target.Name) (*importFile, syscall.Errno) {
-	call, end := n.t.patient(ctx)
-	defer end()
-	job, err := n.t.opts.Importer.Start(call, name)
-	if target.HasErrno(err, syscall.EBUSY) {
-		if f, running := n.t.imports.get(name); running && f.endsSoon(call) {
-			job, err = n.t.opts.Importer.Start(call, name)
-		}
-	}
-	if err != nil {
-		return nil, target.ErrnoOf(err)
-	}
-	return newImportFile(ctx, n.t, name, job), 0
+	inode := n.NewInode(ctx, f, f.stable())
+	n.t.imports.add(f) // a lookup may return it from here on
+	return inode, handle, fuse.FOPEN_DIRECT_IO, 0
 }

@@ -21,7 +21,7 @@ type importFile struct {
 	job    Import
 	since  time.Time
 	uid    uint32 // of who opened it
-	serial uint64 // set by imports.add
+	serial uint64
 	done   chan struct{}
 
 	// calls is held for reading by calls into job that come without a handle, and
@@ -41,14 +41,14 @@ type importFile struct {
 // newImportFile makes the file of a job that was started for a request.
 func newImportFile(ctx context.Context, t *tree, name target.Name, job Import) *importFile {
 	f := &importFile{
-		node: node{t: t}, name: name, job: job, since: t.opts.Clock.Now(), done: make(chan struct{}),
+		node: node{t: t}, name: name, job: job, serial: t.imports.number(),
+		since: t.opts.Clock.Now(), done: make(chan struct{}),
 		threads: map[caller]bool{}, groups: map[int]bool{},
 	}
 	if from, known := fuse.FromContext(ctx); known {
 		f.uid = from.Uid
 	}
 	f.wrote(callerOf(ctx))
-	t.imports.add(f)
 	return f
 }
 

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// bufferSize is what is written at once at most, bytes: an object of the usual
-// size.
-const bufferSize = 4 << 20
+// bufferSize is what is written at once at most, bytes: larger writes were no faster,
+// neither to Ceph nor to a disk.
+const bufferSize = 1 << 20
 
 // Buffers bound the memory of all restores of a process together. Each restore
 // has one buffer of its own, so that none waits for another for ever, and takes
@@ -17,11 +17,11 @@ type Buffers struct {
 	pool   sync.Pool
 }
 
-// DefaultBuffers is how many buffers are shared, 4 MiB each: what keeps one
+// DefaultBuffers is how many buffers are shared, 1 MiB each: what keeps one
 // restore as fast as it gets, with room for a second one.
-const DefaultBuffers = 15
+const DefaultBuffers = 23
 
-// NewBuffers returns n buffers of 4 MiB to share; they are allocated when they
+// NewBuffers returns n buffers of 1 MiB to share; they are allocated when they
 // are used.
 func NewBuffers(n int) *Buffers {
 	b := &Buffers{shared: make(chan struct{}, n)}

@@ -30,13 +30,17 @@ type Job struct {
 
 	record *record // what the journal and the reports have of it
 
+	before   *Job            // of the same image, not yet at its end; nil for none
+	recovery <-chan struct{} // closed when earlier restores are recovered; nil for none
+
 	// Of the restore's goroutine.
 	head     []byte // the first bytes, until it is known what they are
 	declared int64  // the length that a truncate has set
 	current  *call
 	img      target.Image
 	sink     *sink
-	fresh    bool // img was made by this job
+	created  bool // the target was asked to make the image
+	fresh    bool // it is this job's alone, and goes as a whole
 	released bool
 }
 
@@ -93,7 +97,10 @@ func (j *Job) Done() <-chan struct{} { return j.done }
 // run is the restore's goroutine.
 func (j *Job) run() {
 	defer close(j.done)
-	err := j.receive()
+	err := j.ready()
+	if err == nil {
+		err = j.receive()
+	}
 	if err != nil && !j.record.ended() {
 		j.fail(err)
 	}
@@ -111,6 +118,34 @@ func (j *Job) run() {
 // errClosedFile is for calls that come after the last close, of which there are
 // none.
 var errClosedFile = &target.Error{Op: "restore", Errno: syscall.EBADF, Err: errors.New("the file is closed")}
+
+// ready waits until nothing of an earlier restore of the image is left to do.
+func (j *Job) ready() error {
+	if j.recovery != nil {
+		select {
+		case <-j.recovery:
+		case <-j.ctx.Done():
+			return errClosed
+		}
+	}
+	if j.before != nil {
+		wait, cancel := j.ctx, context.CancelFunc(func() {})
+		if j.before.record.state() == StateDone { // still open, as a raw image may be
+			wait, cancel = context.WithTimeout(j.ctx, closePatience)
+		}
+		defer cancel()
+		select {
+		case <-j.before.done:
+			j.before = nil
+		case <-wait.Done():
+			if j.ctx.Err() != nil {
+				return errClosed
+			}
+			return busy(j.name)
+		}
+	}
+	return j.m.recoverLeft(j.ctx, j.name)
+}
 
 // next waits for the next call, and answers a release itself: nil then, and when
 // the manager is closed.
@@ -270,11 +305,16 @@ func (j *Job) undo() error {
 		j.sink.abandon()
 		j.sink = nil
 	}
-	if j.img == nil {
+	if j.img == nil && !j.created {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(j.ctx), undoPatience)
 	defer cancel()
+	if j.img == nil {
+		// Who gave up waiting for a new image doesn't know whether it came.
+		_, err := j.m.target.Recover(ctx, j.record.target())
+		return err
+	}
 	err := j.img.Abort(ctx)
 	j.img = nil
 	return err

@@ -329,17 +329,25 @@ func TestSecondWriter(t *testing.T) {
 	_, err = b.m.Start(t.Context(), image("vm"))
 	b.wants(err, syscall.EBUSY, "being written")
 	b.must(j.Flush(t.Context(), false))
+	// Somebody else may open it now; what is written waits for the release.
 	second := make(chan error, 1)
+	other := b.start("vm")
 	go func() {
-		other, err := b.m.Start(context.Background(), image("vm"))
-		if err == nil {
-			other.Release()
-			<-other.Done()
-		}
+		_, err := other.WriteAt(context.Background(), pattern(100, 2), 0)
 		second <- err
 	}()
+	_, err = b.m.Start(t.Context(), image("vm"))
+	b.wants(err, syscall.EBUSY, "being written")
+	select {
+	case err := <-second:
+		t.Errorf("it didn't wait: %v", err)
+	default:
+	}
 	j.Release()
-	b.must(<-second)
+	b.wants(<-second, syscall.EEXIST, "")
+	other.Release()
+	<-other.Done()
+	b.holds("vm", pattern(100, 1))
 	for _, name := range []string{"", ".vm.Xy12", "a/b", "a@b", "\xff"} {
 		_, err := b.m.Start(t.Context(), image(name))
 		b.wants(err, syscall.EINVAL, "name")

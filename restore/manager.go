@@ -65,6 +65,8 @@ type Manager struct {
 	past    []past    // of earlier ones, oldest first
 	// recovering has the images of interrupted restores, until they are recovered.
 	recovering map[target.Name]chan struct{}
+	// left has the images of restores that could not be undone.
+	left map[target.Name]bool
 }
 
 // New returns a Manager, which has read the journal. Close ends it. An error says
@@ -73,7 +75,7 @@ func New(o Options) (*Manager, error) {
 	m := &Manager{
 		target: o.Target, journal: o.Journal, features: o.Features, force: o.Force, folder: o.Folder,
 		buffers: o.Buffers, log: o.Logger, now: o.Now,
-		running: map[target.Name]*Job{}, recovering: map[target.Name]chan struct{}{},
+		running: map[target.Name]*Job{}, recovering: map[target.Name]chan struct{}{}, left: map[target.Name]bool{},
 	}
 	if m.buffers == nil {
 		m.buffers = NewBuffers(DefaultBuffers)
@@ -103,64 +105,28 @@ func (m *Manager) path(name target.Name) string {
 	return cmp.Or(m.folder, "import") + "/" + name.String()
 }
 
-// Start begins to restore an image by writing. It waits for a restore of the same
-// image that is finishing or being undone. Errors: EBUSY while another one is
-// being written, EINVAL for a bad name, the context's.
-func (m *Manager) Start(ctx context.Context, name target.Name) (*Job, error) {
+// Start begins to restore an image by writing, and returns at once: what is still
+// being done about the image, such as undoing an earlier restore, the first write
+// waits for. Errors: EBUSY while it is being written, EINVAL for a bad name.
+func (m *Manager) Start(_ context.Context, name target.Name) (*Job, error) {
 	if err := name.Check(); err != nil {
 		return nil, err
 	}
-	wait, cancel := context.WithTimeout(ctx, closePatience)
-	defer cancel()
-	for {
-		j, other, recovery := m.tryStart(name)
-		switch {
-		case j != nil:
-			return j, nil
-		case recovery != nil:
-			select {
-			case <-recovery:
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-			continue
-		}
-		limit := ctx
-		switch other.record.state() {
-		case StateRunning:
-			return nil, busy(name)
-		case StateDone: // still open, as a raw image may be
-			limit = wait
-		}
-		select {
-		case <-other.done:
-		case <-limit.Done():
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			return nil, busy(name)
-		}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	other := m.running[name]
+	if other != nil && other.record.state() == StateRunning {
+		return nil, busy(name)
 	}
+	j := m.newJob(m.ctx, name)
+	j.before, j.recovery = other, m.recovering[name]
+	m.running[name] = j
+	m.wg.Go(j.run)
+	return j, nil
 }
 
 func busy(name target.Name) error {
 	return refuse(name, syscall.EBUSY, "Wait for that to end; rbdbackupfs jobs shows it", "the image is being written already")
-}
-
-// tryStart starts a job, or gives what is in its way.
-func (m *Manager) tryStart(name target.Name) (started, other *Job, recovery <-chan struct{}) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if other := m.running[name]; other != nil {
-		return nil, other, nil
-	}
-	if c := m.recovering[name]; c != nil {
-		return nil, nil, c
-	}
-	j := m.newJob(m.ctx, name)
-	m.running[name] = j
-	m.wg.Go(j.run)
-	return j, nil, nil
 }
 
 // newJob makes a job; m.mu is held.
@@ -189,6 +155,9 @@ func (m *Manager) ended(j *Job) {
 	if m.running[j.name] == j {
 		delete(m.running, j.name)
 	}
+	if j.record.state() == StateBroken {
+		m.left[j.name] = true
+	}
 	if !j.record.ended() {
 		m.reports = slices.DeleteFunc(m.reports, func(r *record) bool { return r == j.record })
 	}
@@ -205,11 +174,17 @@ func (m *Manager) Refresh() error {
 	all, err := m.journal.list()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	own := make(map[string]bool, len(m.reports))
+	own := make(map[string]*record, len(m.reports))
 	for _, r := range m.reports {
-		own[r.id()] = true
+		own[r.id()] = r
 	}
-	m.past = slices.DeleteFunc(all, func(p past) bool { return own[p.Report.ID] })
+	m.past = slices.DeleteFunc(all, func(p past) bool {
+		r := own[p.Report.ID]
+		if r != nil && p.over() {
+			r.recovered(p.Report)
+		}
+		return r != nil
+	})
 	return err
 }
 

@@ -72,6 +72,7 @@ func (j *Job) newImage(size int64, layout target.Layout) error {
 	if err := j.record.guard(j.m.journal, func(*target.Job) {}); err != nil {
 		return err
 	}
+	j.created = true
 	img, err := j.m.target.Create(j.ctx, j.record.target(), size, layout)
 	if err != nil {
 		return err

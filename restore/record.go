@@ -220,6 +220,16 @@ func (r *record) fail(err error, undone bool) {
 // restored ends the restore well.
 func (r *record) restored() { r.end(func(report *Report) { report.State = StateDone }) }
 
+// recovered takes over what a recovery has made of a restore that was broken.
+func (r *record) recovered(now Report) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.report.State == StateBroken {
+		r.report.State, r.report.Error, r.report.Errno = now.State, now.Error, now.Errno
+		r.changed = r.now()
+	}
+}
+
 // reopen says that a restored raw image is being written to again.
 func (r *record) reopen() {
 	r.update(func(report *Report) { report.State, report.Ended = StateRunning, time.Time{} })

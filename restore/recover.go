@@ -101,26 +101,67 @@ func (m *Manager) Recover() {
 // recoverImage ends the interrupted restores of one image.
 func (m *Manager) recoverImage(name target.Name) {
 	for _, p := range m.pastOf(name) {
-		report, err := m.journal.recover(m.ctx, m.target, p)
-		attrs := []any{slog.String("job", report.ID), slog.String("image", report.Image)}
-		switch {
-		case err != nil && m.ctx.Err() == nil:
-			m.log.Error("an interrupted restore can't be ended; try: rbdbackupfs jobs --recover", append(attrs, slog.Any("error", err))...)
-		case err == nil:
-			m.log.Info("ended an interrupted restore", append(attrs, slog.String("state", string(report.State)))...)
+		if err := m.recoverOne(m.ctx, p); err != nil && m.ctx.Err() == nil {
+			m.log.Error("an interrupted restore can't be ended; the next write to the image tries again, or rbdbackupfs jobs --recover",
+				slog.String("job", p.Report.ID), slog.String("image", p.Report.Image), slog.Any("error", err))
+			m.mu.Lock()
+			m.left[name] = true
+			m.mu.Unlock()
 		}
-		m.mu.Lock()
-		for i := range m.past {
-			if m.past[i].Report.ID == report.ID {
-				m.past[i].Report = report
-			}
-		}
-		m.mu.Unlock()
 	}
 	m.mu.Lock()
 	close(m.recovering[name])
 	delete(m.recovering, name)
 	m.mu.Unlock()
+}
+
+// recoverOne ends one restore, and tells of it.
+func (m *Manager) recoverOne(ctx context.Context, p past) error {
+	report, err := m.journal.recover(ctx, m.target, p)
+	if err != nil {
+		return err
+	}
+	m.log.Info("ended an interrupted restore", slog.String("job", report.ID), slog.String("image", report.Image), slog.String("state", string(report.State)))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.past {
+		if m.past[i].Report.ID == report.ID {
+			m.past[i].Report = report
+		}
+	}
+	for _, r := range m.reports {
+		if r.id() == report.ID {
+			r.recovered(report)
+		}
+	}
+	return nil
+}
+
+// recoverLeft ends the restores of an image that could not be undone before, such
+// as for want of room.
+func (m *Manager) recoverLeft(ctx context.Context, name target.Name) error {
+	m.mu.Lock()
+	left := m.left[name]
+	m.mu.Unlock()
+	if !left {
+		return nil
+	}
+	all, err := m.journal.list()
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if !p.interrupted() || p.Job.Image != name || p.Report.Target != m.target.String() {
+			continue
+		}
+		if err := m.recoverOne(ctx, p); err != nil {
+			return refuse(name, target.ErrnoOf(err), "Mend that first", "an earlier restore of the image can't be undone: %w", err)
+		}
+	}
+	m.mu.Lock()
+	delete(m.left, name)
+	m.mu.Unlock()
+	return nil
 }
 
 func (m *Manager) pastOf(name target.Name) []past {

@@ -54,8 +54,8 @@ type Image interface {
 	// Unchanged tells whether the image still is what it was at that snapshot,
 	// bytes and size. Needs Lock.
 	Unchanged(ctx context.Context, snapshot string) (bool, error)
-	// Guard makes Abort and Recover able to bring back what the image is now.
-	// Needs Lock. After it the image can be changed.
+	// Guard makes Abort and Recover able to bring back what the image is now. It
+	// makes sure that there is room for the job's snapshots. Needs Lock. After it the image can be changed.
 	Guard(ctx context.Context) error
 
 	// Resize cuts or extends; what is new reads as zeros. Errors: EINVAL when the
@@ -72,7 +72,7 @@ type Image interface {
 	Flush(ctx context.Context) error
 
 	// Commit makes the image durable and gives it its name, or lets go of the
-	// guard. The image can be written to afterwards; later calls only flush.
+	// guard. The caller has flushed before it stored that the job is Complete. The image can be written to afterwards; later calls only flush.
 	// Errors: EEXIST when an image of that name came up meanwhile.
 	Commit(ctx context.Context) error
 	// Abort undoes everything up to Create or Guard, and closes. It is not called

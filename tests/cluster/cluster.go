@@ -77,12 +77,16 @@ func Start(t testing.TB) *Cluster {
 	return &Cluster{Conf: conf, t: t, stop: stop}
 }
 
+// WithManager has StartOwn start a manager as well: without one the monitors don't
+// learn how full a pool is.
+const WithManager = "--mgr"
+
 // StartOwn starts a cluster that no other test sees and stops it at the end of
 // the test: for tests that break it.
-func StartOwn(t testing.TB) *Cluster {
+func StartOwn(t testing.TB, options ...string) *Cluster {
 	t.Helper()
 	testenv.Need(t, "ceph")
-	s, err := startServer()
+	s, err := startServer(options...)
 	if err != nil {
 		t.Fatalf("starting a Ceph cluster: %v", err)
 	}

@@ -55,7 +55,7 @@ type server struct {
 	script   *exec.Cmd
 }
 
-func startServer() (*server, error) {
+func startServer(options ...string) (*server, error) {
 	script, err := scriptPath()
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func startServer() (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{script: exec.Command(script, "run", dir)}
+	s := &server{script: exec.Command(script, append([]string{"run", dir}, options...)...)}
 	s.script.Env = environ()
 	// A session of its own: Ctrl-C reaches the test, and the script sees it end.
 	s.script.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

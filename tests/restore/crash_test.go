@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"rbdbackupfs/internal/testenv"
 	"rbdbackupfs/tests/cluster"
+	"rbdbackupfs/tests/mount"
 )
 
 // A writer has a file of import/ open, for as long as a test wants.
@@ -216,21 +216,29 @@ func TestKilledWriterWithoutOSD(t *testing.T) {
 	s := exports(t, c, 16<<20)
 	p := inCeph(t, c, empty(t))
 	osd := c.Daemon("osd")
+	text, err := os.ReadFile(s.file("s1.raw"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cat, in := startCat(t, p.path(c.Name("vm")))
+	if _, err := in.Write(text[:len(text)/4]); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { r := p.reports(); return len(r) > 0 && r[0].Received > 0 })
 	osd.Pause()
-	cp := exec.Command("cp", s.file("s1.raw"), p.path(c.Name("vm")))
-	if err := cp.Start(); err != nil {
+	defer osd.Continue()
+	if _, err := in.Write(text[len(text)/4:]); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { return len(p.reports()) > 0 })
 	start := time.Now()
-	if err := cp.Process.Kill(); err != nil {
+	if err := cat.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if err := cp.Wait(); err == nil {
-		t.Error("cp was not killed")
+	if err := cat.Wait(); err == nil {
+		t.Error("cat was not killed")
 	}
 	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("cp took %v to die", took)
+		t.Errorf("cat took %v to die", took)
 	}
 	osd.Continue()
 	p.awaitRecovery()
@@ -242,7 +250,7 @@ func TestKilledWriterWithoutOSD(t *testing.T) {
 // TestFullPool: ENOSPC, nothing left; with room the same cp succeeds.
 func TestFullPool(t *testing.T) {
 	testenv.Need(t, "fuse", "ceph")
-	c := cluster.StartOwn(t)
+	c := cluster.StartOwn(t, cluster.WithManager)
 	s := exports(t, c, 16<<20)
 	p := inCeph(t, c, empty(t))
 	diff := c.Name("diff")
@@ -263,6 +271,11 @@ func TestFullPool(t *testing.T) {
 	}
 	c.Ceph("osd", "pool", "set-quota", "rbd", "max_objects", "0")
 	await(t, func() bool { return !strings.Contains(c.Ceph("osd", "pool", "ls", "detail"), "full_quota") })
+	// What could not be undone for want of room is undone by the next restore, or
+	// by hand.
+	if r := mount.Run(t, "jobs", p.m.Dir, "--recover"); r.Code != 0 {
+		t.Errorf("%v", r)
+	}
 	p.awaitRecovery()
 	p.wantsState(s, diff, "s1")
 	p.wantsNothingLeft()

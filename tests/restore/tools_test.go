@@ -2,6 +2,7 @@ package restore
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -43,13 +44,15 @@ func TestWriters(t *testing.T) {
 	both(t, empty(t), func(t *testing.T, p *place) {
 		for how, command := range writers {
 			for _, source := range []string{"s1.raw", "s1.diff", "all.rbd2"} {
+				if source == "all.rbd2" && !strings.HasPrefix(how, "c") {
+					continue // to the writer it is a file like a diff
+				}
 				image := p.name(strings.ReplaceAll(how+"-"+source, " ", "_"))
 				shell(t, strings.NewReplacer("SRC", s.file(source), "DST", "'"+p.path(image)+"'").Replace(command))
 				want := s.want["s1"]
 				if source == "all.rbd2" {
 					want = s.want["s3"]
 				}
-				t.Log(how, source)
 				p.wantsBytes(image, want)
 			}
 		}
@@ -134,24 +137,7 @@ func killCat(t *testing.T, signal syscall.Signal, source, target string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cat := exec.Command("cat")
-	cat.Stdout = out
-	in, err := cat.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cat.Start(); err != nil {
-		t.Fatal(err)
-	}
-	// A close in this process would be a flush of its own, at the end of a raw
-	// image that isn't complete: the descriptor goes with cat, before any byte.
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
+	cat, in := startCat(t, target)
 	if _, err := in.Write(text[:len(text)/2]); err != nil {
 		t.Fatal(err)
 	}
@@ -161,4 +147,27 @@ func killCat(t *testing.T, signal syscall.Signal, source, target string) {
 	if err := cat.Wait(); err == nil {
 		t.Fatal("cat was not killed")
 	}
+}
+
+// startCat starts a cat that writes to a file of import/ what comes through in.
+func startCat(t *testing.T, target string) (cat *exec.Cmd, in io.WriteCloser) {
+	t.Helper()
+	out, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cat = exec.Command("cat")
+	cat.Stdout = out
+	if in, err = cat.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cat.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// A close in this process is a flush of its own, which must come before the
+	// first byte: a raw image would be committed as far as it is.
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return cat, in
 }

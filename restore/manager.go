@@ -195,7 +195,7 @@ func (m *Manager) Reports() []Report {
 	defer m.mu.Unlock()
 	list := make([]Report, 0, len(m.past)+len(m.reports))
 	for _, p := range m.past {
-		list = append(list, p.Report)
+		list = append(list, p.shown())
 	}
 	for _, r := range m.reports {
 		list = append(list, r.Report())
@@ -242,7 +242,17 @@ func (m *Manager) Text(id string) (Text, bool) {
 	return Text{}, false
 }
 
-func (p past) asText() Text { return Text{p.Report.ID, encodeReport(p.Report), p.Report.when()} }
+func (p past) asText() Text { return Text{p.Report.ID, encodeReport(p.shown()), p.Report.when()} }
+
+// shown is the report as users see it: a restore whose process is gone doesn't run.
+func (p past) shown() Report {
+	report := p.Report
+	if p.interrupted() && report.State != StateBroken {
+		report.State = StateBroken
+		report.Error = "the process that restored it was killed"
+	}
+	return report
+}
 
 func (r *record) asText() Text {
 	text, changed := r.text()
@@ -255,11 +265,4 @@ func (r Report) when() time.Time {
 		return r.Started
 	}
 	return r.Ended
-}
-
-// Busy tells whether anything is being restored, or recovered.
-func (m *Manager) Busy() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.running)+len(m.recovering) > 0
 }

@@ -38,7 +38,7 @@ fi
 set --
 case $mode in
 all)
-    set -- "$tags${race:+, race}: go test -json $race -tags $tags -timeout 25m $flags $pkg"
+    set -- "$tags${race:+, race}: go test -json $race -tags $tags -timeout 60m $flags $pkg"
     if [ -n "$race" ]; then
         some=$(packages | grep -Ev "$concurrent" | words || true)
         one=$(packages | grep -E "$concurrent" | words || true)

@@ -227,19 +227,12 @@ func (m *Manager) Texts() []Text {
 
 // Text is the one with an ID.
 func (m *Manager) Text(id string) (Text, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, r := range m.reports {
-		if r.id() == id {
-			return r.asText(), true
-		}
+	list := m.Texts()
+	i, found := slices.BinarySearchFunc(list, id, func(t Text, id string) int { return cmp.Compare(t.ID, id) })
+	if !found {
+		return Text{}, false
 	}
-	for _, p := range m.past {
-		if p.Report.ID == id {
-			return p.asText(), true
-		}
-	}
-	return Text{}, false
+	return list[i], true
 }
 
 func (p past) asText() Text { return Text{p.Report.ID, encodeReport(p.shown()), p.Report.when()} }

@@ -28,7 +28,7 @@ func (j Journal) Reports() ([]Report, error) {
 	all, err := j.list()
 	list := make([]Report, 0, len(all))
 	for _, p := range all {
-		list = append(list, p.Report)
+		list = append(list, p.shown())
 	}
 	return list, err
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -73,25 +72,16 @@ func journalOf(index string) restore.Journal {
 	return restore.Journal{Dir: filepath.Join(index, journalFolder)}
 }
 
-// listJobs are the reports of the journal and of a manager, which may be nil, oldest
-// first. One whose process was killed counts as broken.
-func listJobs(journal restore.Journal, manager *restore.Manager) ([]restore.Report, error) {
-	reports, err := journal.Reports()
-	interrupted, again := journal.Interrupted()
-	if err := cmp.Or(err, again); err != nil {
-		return nil, err
-	}
-	if manager != nil {
-		if err := manager.Refresh(); err != nil {
-			return nil, err
-		}
+// listJobs are the reports of a manager, or of the journal where that is nil, oldest
+// first.
+func listJobs(journal restore.Journal, manager *restore.Manager) (reports []restore.Report, err error) {
+	if manager == nil {
+		reports, err = journal.Reports()
+	} else if err = manager.Refresh(); err == nil {
 		reports = manager.Reports()
 	}
-	for i := range reports {
-		if slices.ContainsFunc(interrupted, func(r restore.Report) bool { return r.ID == reports[i].ID && r.State == reports[i].State }) {
-			reports[i].State = restore.StateBroken
-			reports[i].Error = cmp.Or(reports[i].Error, "the process that restored it was killed")
-		}
+	if err != nil {
+		return nil, err
 	}
 	slices.SortStableFunc(reports, func(a, b restore.Report) int { return a.Started.Compare(b.Started) })
 	return reports, nil

@@ -42,7 +42,7 @@ type Library struct {
 
 	listed chan struct{}
 	idle   chan struct{}
-	wake   *sync.Cond // on mu: something was queued, or the end has come
+	wake   *sync.Cond // on mu: there is something to do, or the end has come
 
 	mu       sync.Mutex
 	images   map[string]*imageState
@@ -55,7 +55,8 @@ type Library struct {
 	busy     int
 	fresh    map[string]bool // files that were unsettled when first listed
 	isListed bool
-	isIdle   bool
+	isIdle   bool // nothing was left to do once
+	settle   bool // a worker is to settle the index
 	ended    bool
 	now      string
 

@@ -122,12 +122,20 @@ func (l *Library) endGrace() {
 func (l *Library) work(ctx context.Context) {
 	for {
 		l.mu.Lock()
-		for len(l.queue) == 0 && !l.ended {
+		for len(l.queue) == 0 && !l.settle && !l.ended {
 			l.wake.Wait()
 		}
 		if l.ended {
 			l.mu.Unlock()
 			return
+		}
+		if l.settle {
+			l.settle = false
+			l.mu.Unlock()
+			if ctx.Err() == nil {
+				l.settleIndex()
+			}
+			continue
 		}
 		img := l.queue[0]
 		l.queue = l.queue[1:]
@@ -148,26 +156,26 @@ func (l *Library) work(ctx context.Context) {
 		if img.again {
 			l.enqueue(img)
 		}
-		last := ctx.Err() == nil && l.checkIdle()
-		l.mu.Unlock()
-		if last {
-			l.settleIndex()
+		if ctx.Err() == nil {
+			l.checkIdle()
 		}
+		l.mu.Unlock()
 	}
 }
 
-// checkIdle closes idle once nothing is left to do, with mu held, and tells
-// whether that was now. It is not closed before the index was made durable.
-func (l *Library) checkIdle() bool {
+// checkIdle asks a worker to settle the index once nothing is left to do, with
+// mu held. Only then idle is closed.
+func (l *Library) checkIdle() {
 	if l.isIdle || !l.isListed || l.busy > 0 || len(l.queue) > 0 || len(l.fresh) > 0 {
-		return false
+		return
 	}
 	l.isIdle = true
 	if len(l.images) == 0 {
 		close(l.idle)
-		return false
+		return
 	}
-	return true
+	l.settle = true
+	l.wake.Signal()
 }
 
 // settleIndex makes the first indexing durable and drops what no file needs

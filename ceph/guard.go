@@ -219,12 +219,15 @@ func (t *Target) rename(ctx context.Context, job *target.Job) error {
 // Abort undoes everything, and closes.
 func (im *image) Abort(ctx context.Context) error {
 	const op = "abort"
+	err := im.h.settle(ctx)
 	if im.created {
 		// Removing an image needs nobody to have it open.
 		_ = im.h.close()
-		return failure(op, im.String(), im.t.removeWaiting(ctx, im.name))
+		if err == nil {
+			err = im.t.removeWaiting(ctx, im.name)
+		}
+		return failure(op, im.String(), err)
 	}
-	err := im.h.settle(ctx)
 	if err == nil && im.writable {
 		err = im.undo(ctx)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -186,6 +187,26 @@ func TestImportFlushes(t *testing.T) {
 	}
 	if len(want) > 0 || sizes[len(sizes)-1] != 5 {
 		t.Errorf("flushes at %v: none at %v", sizes, want)
+	}
+}
+
+// A program that is started while the file is open closes its copy of it, and
+// so commits nothing; the one that wrote does, when it ends.
+func TestImportFlushOfOthers(t *testing.T) {
+	m, importer := importMount(t, rbdfs.Options{})
+	flushes := func(other string) []int64 {
+		const script = `exec 3>"$1"; $2; dd if=/dev/zero bs=4k count=1 status=none >&3; $2`
+		if out, err := sh(script, m.Import("rbd/x"), other); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+		job := <-importer.Started()
+		<-job.Released
+		_, sizes := job.Flushes()
+		return sizes
+	}
+	alone, others := flushes(":"), flushes("cat /dev/null")
+	if !slices.Equal(alone, others) || alone[len(alone)-1] != 4096 {
+		t.Errorf("flushed at %v with others, and else at %v", others, alone)
 	}
 }
 

@@ -39,7 +39,7 @@ func failure(op, name string, err error) error {
 		return e
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Err = fmt.Errorf("%w: %w", errSilent, err)
-		e.Hint = silentHint
+		e.Hint, e.Silent = silentHint, true
 		return e
 	}
 	errno := errnoOf(err)
@@ -50,6 +50,7 @@ func failure(op, name string, err error) error {
 	case 0:
 	case syscall.ETIMEDOUT:
 		because(syscall.EIO, errSilent, silentHint)
+		e.Silent = true
 	case syscall.ENOSPC, syscall.EDQUOT:
 		because(syscall.ENOSPC, errFull, fullHint)
 	case syscall.ESHUTDOWN:

@@ -23,9 +23,10 @@ import (
 	"rbdbackupfs/internal/target"
 )
 
-// answerLimit is how long an operation may take when the user's configuration
-// doesn't say: librados itself waits for ever.
-const answerLimit = 2 * time.Minute
+// answerLimit is how long an operation on an object may take when the user's
+// configuration doesn't say: librados itself waits for ever. That an OSD is gone,
+// and another in its place, takes a cluster about half of it.
+const answerLimit = time.Minute
 
 // discardLimit bounds the removal of an image that was just made.
 const discardLimit = 30 * time.Second

@@ -13,6 +13,9 @@ import (
 // errReleased: the file was closed for the last time.
 var errReleased = errors.New("the file was closed before all of it was written")
 
+// errLeft: there was no use in trying to undo it.
+var errLeft = errors.New("it is undone once the target answers")
+
 // errClosed: the manager was closed.
 var errClosed = errors.New("the mount ended before all of it was written")
 

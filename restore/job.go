@@ -30,8 +30,7 @@ type Job struct {
 
 	record *record // what the journal and the reports have of it
 
-	before   *Job            // of the same image, not yet at its end; nil for none
-	recovery <-chan struct{} // closed when earlier restores are recovered; nil for none
+	before *Job // of the same image, not yet at its end; nil for none
 
 	// Of the restore's goroutine.
 	head     []byte // the first bytes, until it is known what they are
@@ -121,13 +120,6 @@ var errClosedFile = &target.Error{Op: "restore", Errno: syscall.EBADF, Err: erro
 
 // ready waits until nothing of an earlier restore of the image is left to do.
 func (j *Job) ready() error {
-	if j.recovery != nil {
-		select {
-		case <-j.recovery:
-		case <-j.ctx.Done():
-			return errClosed
-		}
-	}
 	if j.before != nil {
 		wait, cancel := j.ctx, context.CancelFunc(func() {})
 		if j.before.record.state() == StateDone { // still open, as a raw image may be
@@ -282,9 +274,9 @@ func (j *Job) refuseFormat(format rbddiff.Format) error {
 func (j *Job) fail(err error) {
 	j.record.failing(err)
 	quiet := errors.Is(err, errReleased)
-	if undo := j.undo(); undo != nil {
-		err = errors.Join(err, undo)
-		j.log.Error("restore failed, and can't be undone now; rbdbackupfs jobs --recover tries again",
+	if undo := j.undo(target.IsSilent(err)); undo != nil {
+		err = joinErrors(err, undo)
+		j.log.Error("restore failed, and can't be undone now; that is tried again and again, and by rbdbackupfs jobs --recover",
 			slog.String("job", j.record.id()), slog.String("image", j.name.String()), slog.Any("error", err))
 		j.record.fail(err, false)
 	} else {
@@ -299,14 +291,22 @@ func (j *Job) fail(err error) {
 	j.answer(err)
 }
 
-// undo takes back what was done to the image.
-func (j *Job) undo() error {
+// undo takes back what was done to the image. With a target that doesn't answer
+// that is left for later: the writer would wait for it in vain.
+func (j *Job) undo(silent bool) error {
 	if j.sink != nil {
 		j.sink.abandon()
 		j.sink = nil
 	}
 	if j.img == nil && !j.created {
 		return nil
+	}
+	if silent {
+		if j.img != nil {
+			go j.img.Close() // takes as long as any other call
+			j.img = nil
+		}
+		return errLeft
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(j.ctx), undoPatience)
 	defer cancel()

@@ -63,10 +63,11 @@ type Manager struct {
 	running map[target.Name]*Job
 	reports []*record // of this process, oldest first
 	past    []past    // of earlier ones, oldest first
-	// recovering has the images of interrupted restores, until they are recovered.
-	recovering map[target.Name]chan struct{}
-	// left has the images of restores that could not be undone.
+	// left has the images of restores that are still to be undone, or ended.
 	left map[target.Name]bool
+	// recovering has those at which somebody is at work.
+	recovering map[target.Name]chan struct{}
+	pause      time.Duration // between the first two tries
 }
 
 // New returns a Manager, which has read the journal. Close ends it. An error says
@@ -76,6 +77,7 @@ func New(o Options) (*Manager, error) {
 		target: o.Target, journal: o.Journal, features: o.Features, force: o.Force, folder: o.Folder,
 		buffers: o.Buffers, log: o.Logger, now: o.Now,
 		running: map[target.Name]*Job{}, recovering: map[target.Name]chan struct{}{}, left: map[target.Name]bool{},
+		pause: firstPause,
 	}
 	if m.buffers == nil {
 		m.buffers = NewBuffers(DefaultBuffers)
@@ -119,7 +121,7 @@ func (m *Manager) Start(_ context.Context, name target.Name) (*Job, error) {
 		return nil, busy(name)
 	}
 	j := m.newJob(m.ctx, name)
-	j.before, j.recovery = other, m.recovering[name]
+	j.before = other
 	m.running[name] = j
 	m.wg.Go(j.run)
 	return j, nil
@@ -155,8 +157,9 @@ func (m *Manager) ended(j *Job) {
 	if m.running[j.name] == j {
 		delete(m.running, j.name)
 	}
-	if j.record.state() == StateBroken {
+	if j.record.state() == StateBroken && !m.left[j.name] {
 		m.left[j.name] = true
+		m.wg.Go(func() { m.retry(j.name, m.pause) })
 	}
 	if !j.record.ended() {
 		m.reports = slices.DeleteFunc(m.reports, func(r *record) bool { return r == j.record })

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"log/slog"
 	"syscall"
 
 	"rbdbackupfs/internal/target"
@@ -262,7 +263,10 @@ func (r *raw) commit() error {
 		}
 	}
 	if err := r.img.Commit(r.ctx); err != nil {
-		return err
+		if r.committed {
+			return err
+		}
+		return r.uncommitted(err)
 	}
 	r.committed, r.dirty = true, false
 	r.record.restored()
@@ -290,11 +294,10 @@ func (r *raw) failLate(err error) error {
 	err = refuse(r.name, target.ErrnoOf(err), "Remove the image and write it again",
 		"after an earlier close had restored the image, more was written, and not all of it: %w", err)
 	r.sink.abandon()
-	img := r.img
+	go r.img.Close() // nothing of it is to be known, and it may take long
 	r.img, r.sink = nil, nil
-	if closeErr := img.Close(); closeErr != nil {
-		err = joinErrors(err, closeErr)
-	}
+	r.log.Warn("restored, but not what was written after an earlier close",
+		slog.String("job", r.record.id()), slog.String("image", r.name.String()), slog.Any("error", err))
 	r.record.fail(err, true)
 	r.answer(err)
 	return err

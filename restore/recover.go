@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
+	"time"
 
 	"rbdbackupfs/internal/target"
 )
@@ -44,6 +44,9 @@ func (j Journal) Recover(ctx context.Context, t target.Target, done func(Report,
 			continue
 		}
 		report, recoverErr := j.recover(ctx, t, p)
+		if errors.Is(recoverErr, errElsewhere) {
+			continue
+		}
 		if recoverErr != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", p.Report.Image, recoverErr))
 		}
@@ -52,18 +55,27 @@ func (j Journal) Recover(ctx context.Context, t target.Target, done func(Report,
 	return err
 }
 
+// errElsewhere: another process is recovering the same restore.
+var errElsewhere = errors.New("another process is at it")
+
 // recover ends one restore, and returns its report as it is then.
-func (j Journal) recover(ctx context.Context, t target.Target, p past) (Report, error) {
+func (j Journal) recover(ctx context.Context, t target.Target, p past) (report Report, err error) {
 	e, err := j.reopen(p.Job.ID)
-	if err != nil || e == nil {
+	if err != nil {
 		return p.Report, err
 	}
+	if e == nil {
+		return p.Report, errElsewhere
+	}
 	defer func() { err = errors.Join(err, e.close()) }()
+	if p.line, err = readLines(e.f, p.Job.ID); err != nil || p.over() {
+		return p.Report, err // somebody was faster
+	}
 	restored, err := t.Recover(ctx, &p.Job)
 	if err != nil {
 		return p.Report, err
 	}
-	report := p.Report
+	report = p.Report
 	report.State = StateFailed
 	if restored {
 		report.State = StateDone
@@ -74,54 +86,113 @@ func (j Journal) recover(ctx context.Context, t target.Target, p past) (Report, 
 	return report, e.put(report, p.Job)
 }
 
-// Recover begins to end what earlier processes left, in the background: images
-// that are concerned can be written once that is done. Interrupted restores to
-// other targets are only told of.
+const (
+	// firstPause and longestPause are between two tries to end a restore that could
+	// not be undone: the cluster may answer again, or have room.
+	firstPause   = 15 * time.Second
+	longestPause = 5 * time.Minute
+)
+
+// Recover begins to end what earlier processes left, in the background: what is
+// written to the images that are concerned waits for that. Interrupted restores
+// to other targets are only told of.
 func (m *Manager) Recover() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.past {
-		if !p.interrupted() {
-			continue
+		switch {
+		case !p.interrupted():
+		case p.Report.Target != m.target.String():
+			m.log.Warn("an interrupted restore to another target is left; end it with: rbdbackupfs jobs --recover",
+				slog.String("job", p.Report.ID), slog.String("image", p.Report.Image), slog.String("target", p.Report.Target))
+		case !m.left[p.Job.Image]:
+			m.left[p.Job.Image] = true
+			m.wg.Go(func() { m.retry(p.Job.Image, 0) })
 		}
-		attrs := []any{slog.String("job", p.Report.ID), slog.String("image", p.Report.Image), slog.String("target", p.Report.Target)}
-		if p.Report.Target != m.target.String() {
-			m.log.Warn("an interrupted restore to another target is left; end it with: rbdbackupfs jobs --recover", attrs...)
-			continue
-		}
-		name := p.Job.Image
-		if m.recovering[name] != nil {
-			continue
-		}
-		m.recovering[name] = make(chan struct{})
-		m.wg.Go(func() { m.recoverImage(name) })
 	}
 }
 
-// recoverImage ends the interrupted restores of one image.
-func (m *Manager) recoverImage(name target.Name) {
-	for _, p := range m.pastOf(name) {
-		if err := m.recoverOne(m.ctx, p); err != nil && m.ctx.Err() == nil {
-			m.log.Error("an interrupted restore can't be ended; the next write to the image tries again, or rbdbackupfs jobs --recover",
-				slog.String("job", p.Report.ID), slog.String("image", p.Report.Image), slog.Any("error", err))
-			m.mu.Lock()
-			m.left[name] = true
-			m.mu.Unlock()
+// retry ends what is left of an image, and tries until it can. The first try comes
+// after a pause.
+func (m *Manager) retry(name target.Name, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for told := pause > 0; ; told = true {
+		select {
+		case <-timer.C:
+		case <-m.ctx.Done():
+			return
+		}
+		err := m.recoverLeft(m.ctx, name)
+		if err == nil || m.ctx.Err() != nil {
+			return
+		}
+		if !told {
+			m.log.Error("an interrupted restore can't be ended now; that is tried again and again, and by rbdbackupfs jobs --recover",
+				slog.String("image", name.String()), slog.Any("error", err))
+		}
+		pause = min(max(2*pause, m.pause), longestPause)
+		timer.Reset(pause)
+	}
+}
+
+// recoverLeft ends the restores of an image that are left, or waits for who is
+// doing it.
+func (m *Manager) recoverLeft(ctx context.Context, name target.Name) error {
+	for {
+		m.mu.Lock()
+		other := m.recovering[name]
+		if other == nil {
+			break // with mu held
+		}
+		m.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	m.mu.Lock()
-	close(m.recovering[name])
-	delete(m.recovering, name)
+	if !m.left[name] {
+		m.mu.Unlock()
+		return nil
+	}
+	done := make(chan struct{})
+	m.recovering[name] = done
 	m.mu.Unlock()
+	err := m.endLeft(ctx, name)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil {
+		delete(m.left, name)
+	}
+	delete(m.recovering, name)
+	close(done)
+	return err
 }
 
-// recoverOne ends one restore, and tells of it.
-func (m *Manager) recoverOne(ctx context.Context, p past) error {
-	report, err := m.journal.recover(ctx, m.target, p)
+// endLeft goes by the journal: another process may have been faster.
+func (m *Manager) endLeft(ctx context.Context, name target.Name) error {
+	all, err := m.journal.list()
 	if err != nil {
 		return err
 	}
-	m.log.Info("ended an interrupted restore", slog.String("job", report.ID), slog.String("image", report.Image), slog.String("state", string(report.State)))
+	for _, p := range all {
+		if !p.interrupted() || p.Job.Image != name || p.Report.Target != m.target.String() {
+			continue
+		}
+		report, err := m.journal.recover(ctx, m.target, p)
+		if err != nil {
+			return refuse(name, target.ErrnoOf(err), "Mend that first", "an earlier restore of the image can't be undone: %w", err)
+		}
+		m.log.Info("ended an interrupted restore",
+			slog.String("job", report.ID), slog.String("image", report.Image), slog.String("state", string(report.State)))
+		m.took(report)
+	}
+	return nil
+}
+
+// took has a report shown as it is after a recovery.
+func (m *Manager) took(report Report) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range m.past {
@@ -134,39 +205,4 @@ func (m *Manager) recoverOne(ctx context.Context, p past) error {
 			r.recovered(report)
 		}
 	}
-	return nil
-}
-
-// recoverLeft ends the restores of an image that could not be undone before, such
-// as for want of room.
-func (m *Manager) recoverLeft(ctx context.Context, name target.Name) error {
-	m.mu.Lock()
-	left := m.left[name]
-	m.mu.Unlock()
-	if !left {
-		return nil
-	}
-	all, err := m.journal.list()
-	if err != nil {
-		return err
-	}
-	for _, p := range all {
-		if !p.interrupted() || p.Job.Image != name || p.Report.Target != m.target.String() {
-			continue
-		}
-		if err := m.recoverOne(ctx, p); err != nil {
-			return refuse(name, target.ErrnoOf(err), "Mend that first", "an earlier restore of the image can't be undone: %w", err)
-		}
-	}
-	m.mu.Lock()
-	delete(m.left, name)
-	m.mu.Unlock()
-	return nil
-}
-
-func (m *Manager) pastOf(name target.Name) []past {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	list := slices.Clone(m.past)
-	return slices.DeleteFunc(list, func(p past) bool { return !p.interrupted() || p.Job.Image != name })
 }

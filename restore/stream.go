@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"syscall"
 
+	"rbdbackupfs/internal/target"
 	"rbdbackupfs/rbddiff"
 )
 
@@ -229,7 +230,7 @@ func (j *Job) commit() error {
 		return err
 	}
 	if err := j.img.Commit(j.ctx); err != nil {
-		return err
+		return j.uncommitted(err)
 	}
 	j.sink.abandon()
 	img := j.img
@@ -240,6 +241,19 @@ func (j *Job) commit() error {
 		j.log.Warn("closing a restored image", slog.String("image", j.name.String()), slog.Any("error", err))
 	}
 	return nil
+}
+
+// uncommitted is for a commit that failed: what is undone now must not be ended by
+// a later recovery. Only where the target doesn't answer that decides, as the
+// commit may have been done.
+func (j *Job) uncommitted(err error) error {
+	if target.IsSilent(err) {
+		return err
+	}
+	if again := j.record.guard(j.m.journal, func(job *target.Job) { job.Complete = false }); again != nil {
+		err = joinErrors(err, again)
+	}
+	return err
 }
 
 func (j *Job) logDone() {

@@ -19,6 +19,9 @@ type Error struct {
 	Err error
 	// Hint is what to do, one line; may be empty.
 	Hint string
+	// Silent says that the target doesn't answer: whatever is asked of it next
+	// would wait as long again.
+	Silent bool
 }
 
 // Error is one line, the hint last.
@@ -57,6 +60,12 @@ func ErrnoOf(err error) syscall.Errno {
 		return syscall.EINTR
 	}
 	return syscall.EIO
+}
+
+// IsSilent tells whether err is an *Error of a target that doesn't answer.
+func IsSilent(err error) bool {
+	e := (*Error)(nil)
+	return errors.As(err, &e) && e.Silent
 }
 
 // HasErrno tells whether err is an *Error with that errno.

@@ -1,17 +1,21 @@
 #!/bin/bash
-# A throw-away Ceph cluster on loopback: one monitor, one OSD in memory. It
+# A throw-away Ceph cluster on loopback: one monitor, one OSD. It
 # needs the daemons' packages (Debian: ceph-mon ceph-osd ceph-common), no root,
 # no systemd and no configuration outside its folder, and any number of them
 # run side by side.
 #
-#   ceph-cluster.sh start DIR [--mgr]  starts it and returns; DIR/ceph.conf is its configuration
-#   ceph-cluster.sh stop DIR           stops it and removes DIR
-#   ceph-cluster.sh run DIR [--mgr]    starts it, prints "ready DIR/ceph.conf", and stops it and
-#                                      removes DIR when standard input ends. The daemons die with
-#                                      this process even when it is killed: for tests.
+#   ceph-cluster.sh start DIR [OPTION...]  starts it and returns; DIR/ceph.conf is its configuration
+#   ceph-cluster.sh stop DIR               stops it and removes DIR
+#   ceph-cluster.sh run DIR [OPTION...]    starts it, prints "ready DIR/ceph.conf", and stops it and
+#                                          removes DIR when standard input ends. The daemons die with
+#                                          this process even when it is killed: for tests.
 #
-# It has one pool, rbd. --mgr adds a manager, which only `ceph df`, `ceph status`
-# counts and rbd's scheduled tasks need.
+# It has one pool, rbd.
+#
+#   --mgr    adds a manager, which only `ceph df`, `ceph status` counts, quotas and
+#            rbd's scheduled tasks need
+#   --disk   keeps the OSD's data on disk, in DIR, rather than in memory: it can be
+#            killed and started again
 set -euo pipefail
 
 readonly deadline=60 # seconds, for every single wait
@@ -58,8 +62,10 @@ mon data = $dir/mon
 log file = $dir/log/\$name.log
 pid file = $dir/run/\$name.pid
 osd data = $dir/osd
-osd objectstore = memstore
+osd objectstore = $store
 memstore device bytes = 8G
+bluestore block size = 8G
+bluestore fsck on mount = false
 [mgr]
 log file = $dir/log/\$name.log
 pid file = $dir/run/\$name.pid
@@ -192,7 +198,14 @@ down() {
 mode=$1
 dir=$(realpath -m "$2")
 mgr=no
-[[ ${3:-} == --mgr ]] && mgr=yes
+store=memstore
+for option in "${@:3}"; do
+    case $option in
+    --mgr) mgr=yes ;;
+    --disk) store=bluestore ;;
+    *) usage ;;
+    esac
+done
 log=$dir/log/cluster.log
 fsid=$(</proc/sys/kernel/random/uuid)
 osd=$(</proc/sys/kernel/random/uuid)

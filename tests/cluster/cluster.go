@@ -81,6 +81,9 @@ func Start(t testing.TB) *Cluster {
 // learn how full a pool is.
 const WithManager = "--mgr"
 
+// WithDisk has StartOwn keep the OSD's data on disk: it can be killed and started.
+const WithDisk = "--disk"
+
 // StartOwn starts a cluster that no other test sees and stops it at the end of
 // the test: for tests that break it.
 func StartOwn(t testing.TB, options ...string) *Cluster {

@@ -1,16 +1,19 @@
 package cluster
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // A Daemon is one of the cluster's processes.
 type Daemon struct {
+	c   *Cluster
 	t   testing.TB
 	pid int
 }
@@ -27,7 +30,7 @@ func (c *Cluster) Daemon(name string) *Daemon {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return &Daemon{c.t, pid}
+	return &Daemon{c, c.t, pid}
 }
 
 // Pause stops the process where it is: to its clients it doesn't answer any more.
@@ -36,8 +39,48 @@ func (d *Daemon) Pause() { d.signal(syscall.SIGSTOP) }
 // Continue undoes Pause.
 func (d *Daemon) Continue() { d.signal(syscall.SIGCONT) }
 
-// Kill ends it for good, with all that it holds in memory.
-func (d *Daemon) Kill() { d.signal(syscall.SIGKILL) }
+// KillOSD ends the OSD at once. With WithDisk its data stays.
+func (d *Daemon) KillOSD() {
+	d.t.Helper()
+	d.signal(syscall.SIGKILL)
+	awaitGone(d.t, d.pid)
+}
+
+// StartOSD starts an OSD that was killed. It ends with the test.
+func (d *Daemon) StartOSD() {
+	d.t.Helper()
+	cmd := d.c.Command(context.Background(), "ceph-osd", "-f", "-i", "0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	d.pid = cmd.Process.Pid
+	d.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+}
+
+// awaitGone waits until a process that isn't our child has ended.
+func awaitGone(t testing.TB, pid int) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.NewTimer(time.Minute)
+	defer deadline.Stop()
+	for {
+		// What is left of it until its parent notices has no command line.
+		line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+		if err != nil || len(line) == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("process %d does not end", pid)
+		}
+	}
+}
 
 func (d *Daemon) signal(s syscall.Signal) {
 	d.t.Helper()

@@ -2,10 +2,13 @@ package restore
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,6 +44,12 @@ func (w *writer) writeTo(part int) error {
 	n, err := w.f.Write(w.text[w.at:end])
 	w.at += n
 	return err
+}
+
+// finish writes the rest and closes, and returns the first error.
+func (w *writer) finish() error {
+	err := w.writeTo(1000)
+	return errors.Join(err, w.f.Close())
 }
 
 // A restoreCase is one kind of restore, and what the target holds before and after.
@@ -170,12 +179,61 @@ func (p *place) wantsState(s *made, image, snapshot string) {
 	p.wantsBytes(image, s.want[snapshot])
 }
 
-// TestStoppedOSD: an OSD that goes away for a while only costs time.
+// TestStoppedOSD: an OSD that hangs for a while, or is killed and started, only
+// costs time.
 func TestStoppedOSD(t *testing.T) {
 	testenv.Need(t, "fuse", "ceph")
-	c := cluster.StartOwn(t)
+	c := cluster.StartOwn(t, cluster.WithDisk)
 	s := exports(t, c, 16<<20)
 	p := inCeph(t, c, empty(t))
+	osd := c.Daemon("osd")
+	for how, ends := range map[string][2]func(){
+		"pause": {osd.Pause, osd.Continue}, "restart": {osd.KillOSD, osd.StartOSD},
+	} {
+		for _, rc := range restoreCases() {
+			image := p.name(how + rc.name)
+			if rc.before != "" {
+				must(t, "cp", s.file(rc.before), p.path(image))
+			}
+			w := openWriter(t, s.file(rc.source), p.path(image))
+			if err := w.writeTo(300); err != nil {
+				t.Fatal(err)
+			}
+			ends[0]()
+			done := make(chan error, 1)
+			go func() { done <- w.finish() }()
+			select {
+			case err := <-done:
+				t.Errorf("%s: it was done without an OSD, %v", image, err)
+			case <-time.After(500 * time.Millisecond):
+			}
+			ends[1]()
+			if err := <-done; err != nil {
+				t.Errorf("%s: %v", image, err)
+			}
+			p.wantsState(s, image, rc.is)
+		}
+	}
+	p.wantsNothingLeft()
+}
+
+// TestLostCluster: a cluster that doesn't come back is an error, after a bounded
+// time, and no more than that time. Once it is back, what was left of the restore
+// is undone by the next one.
+func TestLostCluster(t *testing.T) {
+	testenv.Need(t, "fuse", "ceph")
+	c := cluster.StartOwn(t, cluster.WithDisk)
+	s := exports(t, c, 16<<20)
+	conf := filepath.Join(t.TempDir(), "ceph.conf")
+	text, err := os.ReadFile(c.Conf)
+	if err == nil {
+		err = os.WriteFile(conf, append(text, "[client]\nrados osd op timeout = 3\n"...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := inCeph(t, &cluster.Cluster{Conf: conf}, empty(t))
+	p.c = c
 	osd := c.Daemon("osd")
 	for _, rc := range restoreCases() {
 		image := p.name(rc.name)
@@ -186,26 +244,25 @@ func TestStoppedOSD(t *testing.T) {
 		if err := w.writeTo(300); err != nil {
 			t.Fatal(err)
 		}
-		osd.Pause()
-		done := make(chan error, 1)
-		go func() {
-			err := w.writeTo(1000)
-			if err == nil {
-				err = w.f.Close()
-			}
-			done <- err
-		}()
-		select {
-		case err := <-done:
-			t.Errorf("%s: it was done without an OSD, %v", rc.name, err)
-		case <-time.After(500 * time.Millisecond):
+		osd.KillOSD()
+		start := time.Now()
+		if err := w.finish(); !errors.Is(err, syscall.EIO) {
+			t.Errorf("%s without an OSD: %v", rc.name, err)
 		}
-		osd.Continue()
-		if err := <-done; err != nil {
-			t.Errorf("%s: %v", rc.name, err)
+		if took := time.Since(start); took > 30*time.Second {
+			t.Errorf("%s: the writer was told after %v", rc.name, took)
 		}
+		if !slices.ContainsFunc(p.reports(), func(r report) bool {
+			return r.State == "broken" && strings.Contains(r.Error, "the cluster doesn't answer")
+		}) {
+			t.Errorf("%s: %+v", rc.name, p.reports())
+		}
+		osd.StartOSD()
+		c.Rbd("ls") // it serves again
+		await(t, func() bool { return run(t, "cp", s.file(rc.source), p.path(image)).code == 0 })
 		p.wantsState(s, image, rc.is)
 	}
+	p.awaitRecovery()
 	p.wantsNothingLeft()
 }
 
@@ -247,42 +304,42 @@ func TestKilledWriterWithoutOSD(t *testing.T) {
 	p.wantsState(s, c.Name("vm"), "s1")
 }
 
-// TestFullPool: ENOSPC, nothing left; with room the same cp succeeds.
+// TestFullPool fills the pool in the middle of each kind of restore: ENOSPC, and
+// with room the image is what it was, and the same cp succeeds. What could not be
+// undone for want of room is undone when there is some.
 func TestFullPool(t *testing.T) {
 	testenv.Need(t, "fuse", "ceph")
 	c := cluster.StartOwn(t, cluster.WithManager)
 	s := exports(t, c, 16<<20)
 	p := inCeph(t, c, empty(t))
-	diff := c.Name("diff")
-	must(t, "cp", s.file("s1.diff"), p.path(diff))
-	c.Ceph("osd", "pool", "set-quota", "rbd", "max_objects", "1")
-	await(t, func() bool { return strings.Contains(c.Ceph("osd", "pool", "ls", "detail"), "full_quota") })
+	quota := func(objects string, full bool) {
+		c.Ceph("osd", "pool", "set-quota", "rbd", "max_objects", objects)
+		await(t, func() bool { return strings.Contains(c.Ceph("osd", "pool", "ls", "detail"), "full_quota") == full })
+	}
 	for _, rc := range restoreCases() {
 		image := p.name(rc.name)
-		if rc.before == "" {
-			r := run(t, "cp", s.file(rc.source), p.path(image))
-			if r.code == 0 || !strings.Contains(r.out, "No space left") && !strings.Contains(r.out, "quota exceeded") {
-				t.Errorf("%s: status %d, %s", rc.name, r.code, r.out)
-			}
+		if rc.before != "" {
+			must(t, "cp", s.file(rc.before), p.path(image))
 		}
+		w := openWriter(t, s.file(rc.source), p.path(image))
+		if err := w.writeTo(300); err != nil {
+			t.Fatal(err)
+		}
+		quota("1", true)
+		if err := w.finish(); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%s: %v", rc.name, err)
+		}
+		refused(t, "No space left", "cp", s.file("all.rbd2"), p.path(p.name("new-"+rc.name)))
+		quota("0", false)
+		if r := mount.Run(t, "jobs", p.m.Dir, "--recover"); r.Code != 0 {
+			t.Errorf("%v", r)
+		}
+		p.awaitRecovery()
+		p.wantsState(s, image, rc.was)
+		must(t, "cp", s.file(rc.source), p.path(image))
+		p.wantsState(s, image, rc.is)
 	}
-	if r := run(t, "cp", s.file("s1..s2.diff"), p.path(diff)); r.code == 0 {
-		t.Error("a diff fitted into a full pool")
-	}
-	c.Ceph("osd", "pool", "set-quota", "rbd", "max_objects", "0")
-	await(t, func() bool { return !strings.Contains(c.Ceph("osd", "pool", "ls", "detail"), "full_quota") })
-	// What could not be undone for want of room is undone by the next restore, or
-	// by hand.
-	if r := mount.Run(t, "jobs", p.m.Dir, "--recover"); r.Code != 0 {
-		t.Errorf("%v", r)
-	}
-	p.awaitRecovery()
-	p.wantsState(s, diff, "s1")
 	p.wantsNothingLeft()
-	must(t, "cp", s.file("s1..s2.diff"), p.path(diff))
-	p.wantsState(s, diff, "s2")
-	must(t, "cp", s.file("all.rbd2"), p.path(p.name("export")))
-	p.wantsState(s, p.name("export"), "s3")
 }
 
 // TestFullDisk: the same with a file system that is too small.

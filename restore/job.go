@@ -303,7 +303,8 @@ func (j *Job) undo(silent bool) error {
 	}
 	if silent {
 		if j.img != nil {
-			go j.img.Close() // takes as long as any other call
+			img := j.img
+			go func() { _ = img.Close() }() // takes as long as any other call
 			j.img = nil
 		}
 		return errLeft

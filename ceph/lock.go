@@ -124,6 +124,9 @@ func (im *image) claim(ctx context.Context) error {
 			if !strings.HasPrefix(locker.Cookie, autoCookie) {
 				return taken
 			}
+			if err := im.unlockOwn(img, locker); err != nil {
+				return err
+			}
 		}
 		return img.LockAcquire(rbd.LockModeExclusive)
 	})
@@ -131,5 +134,20 @@ func (im *image) claim(ctx context.Context) error {
 	if errno == syscall.EBUSY || errno == syscall.EAGAIN || ctx.Err() == nil && limited.Err() != nil {
 		return taken
 	}
+	return err
+}
+
+// unlockOwn takes away a lock that an earlier handle of this connection left when
+// the cluster didn't answer: librbd breaks those of others only. That the handle
+// is gone is known, as it would watch the image.
+func (im *image) unlockOwn(img *rbd.Image, lock rbd.Locker) error {
+	if lock.Client != fmt.Sprintf("client.%d", im.h.conn.rados.GetInstanceID()) {
+		return nil
+	}
+	id, err := img.GetId()
+	if err != nil {
+		return err
+	}
+	_, err = im.h.io.Unlock("rbd_header."+id, "rbd_lock", lock.Cookie)
 	return err
 }

@@ -3,11 +3,9 @@
 package ceph_test
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -135,13 +133,8 @@ func TestSilentCluster(t *testing.T) {
 	tg, err := ceph.OpenTarget(t.Context(), cfg, target.Layout{}, slog.New(slog.DiscardHandler))
 	must(t, err)
 	im := create(t, tg, newJob(c.Name("img"), false, ""), 16*mib, target.Layout{})
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(c.Conf), "run", "ceph-osd.started"))
-	must(t, err)
-	osd, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	must(t, err)
-	must(t, syscall.Kill(osd, syscall.SIGSTOP))
-	wake := func() { _ = syscall.Kill(osd, syscall.SIGCONT) }
-	defer wake()
+	osd := c.Daemon("osd")
+	osd.Pause()
 	err = im.WriteAt(t.Context(), noise(1, 4096), 0)
 	wantErrno(t, "WriteAt", err, syscall.EIO)
 	if err != nil && !strings.Contains(err.Error(), "ceph -s") {
@@ -153,7 +146,40 @@ func TestSilentCluster(t *testing.T) {
 	if err := im.Snapshot(ctx, "s", false); err == nil || time.Since(began) > time.Second {
 		t.Errorf("Snapshot = %v after %v", err, time.Since(began))
 	}
-	wake()
+	osd.Continue()
 	must(t, im.Abort(t.Context()))
+	must(t, tg.Close())
+}
+
+// TestLockLeft: the lock of a handle that could not be closed properly doesn't keep
+// the same connection from undoing what was done with it.
+func TestLockLeft(t *testing.T) {
+	c := cluster.StartOwn(t, cluster.WithDisk)
+	c.Ceph("config", "set", "osd", "osd_client_watch_timeout", "2")
+	before := original(t, c, c.Name("img"))
+	// With less than the 10 seconds after which librados asks for a new map of the
+	// OSDs, it would never learn that the OSD is back.
+	cfg := ceph.Config{Conf: c.Conf, Options: map[string]string{"rados_osd_op_timeout": "12"}}
+	tg, err := ceph.OpenTarget(t.Context(), cfg, target.Layout{}, slog.New(slog.DiscardHandler))
+	must(t, err)
+	job := newJob(c.Name("img"), true, "", "s")
+	im := lock(t, tg, job)
+	must(t, im.Guard(t.Context()))
+	must(t, im.WriteAt(t.Context(), noise(1, 4096), 0))
+	osd := c.Daemon("osd")
+	osd.KillOSD()
+	err = im.WriteAt(t.Context(), noise(2, 4096), 0)
+	wantErrno(t, "WriteAt", err, syscall.EIO)
+	_ = im.Close() // whether the lock is given back, it doesn't say
+	osd.StartOSD()
+	c.Rbd("ls") // it serves again
+	restored, err := tg.Recover(t.Context(), job)
+	for deadline := time.Now().Add(2 * time.Minute); target.IsSilent(err) && time.Now().Before(deadline); {
+		restored, err = tg.Recover(t.Context(), job)
+	}
+	must(t, err)
+	if restored || !bytes.Equal(export(c, c.Name("img")), before) {
+		t.Errorf("restored %v, or other bytes", restored)
+	}
 	must(t, tg.Close())
 }

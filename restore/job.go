@@ -294,20 +294,17 @@ func (j *Job) fail(err error) {
 // undo takes back what was done to the image. With a target that doesn't answer
 // that is left for later: the writer would wait for it in vain.
 func (j *Job) undo(silent bool) error {
+	changed := j.img != nil || j.created
+	if silent && changed {
+		j.leave()
+		return errLeft
+	}
 	if j.sink != nil {
 		j.sink.abandon()
 		j.sink = nil
 	}
-	if j.img == nil && !j.created {
+	if !changed {
 		return nil
-	}
-	if silent {
-		if j.img != nil {
-			img := j.img
-			go func() { _ = img.Close() }() // takes as long as any other call
-			j.img = nil
-		}
-		return errLeft
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(j.ctx), undoPatience)
 	defer cancel()
@@ -319,4 +316,21 @@ func (j *Job) undo(silent bool) error {
 	err := j.img.Abort(ctx)
 	j.img = nil
 	return err
+}
+
+// leave lets go of the image without waiting for what is under way: that may take
+// as long as the target doesn't answer. Nobody undoes anything of it before that.
+func (j *Job) leave() {
+	sink, img := j.sink, j.img
+	j.sink, j.img = nil, nil
+	end := j.m.hold(j.name)
+	go func() {
+		defer end()
+		if sink != nil {
+			sink.abandon()
+		}
+		if img != nil {
+			_ = img.Close() // its end is all that matters
+		}
+	}()
 }

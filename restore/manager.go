@@ -65,9 +65,10 @@ type Manager struct {
 	past    []past    // of earlier ones, oldest first
 	// left has the images of restores that are still to be undone, or ended.
 	left map[target.Name]bool
-	// recovering has those at which somebody is at work.
-	recovering map[target.Name]chan struct{}
-	pause      time.Duration // between the first two tries
+	// held has those of which nothing may be undone until the channel is closed:
+	// somebody is at that, or what was given up still goes on.
+	held  map[target.Name]chan struct{}
+	pause time.Duration // between the first two tries
 }
 
 // New returns a Manager, which has read the journal. Close ends it. An error says
@@ -76,7 +77,7 @@ func New(o Options) (*Manager, error) {
 	m := &Manager{
 		target: o.Target, journal: o.Journal, features: o.Features, force: o.Force, folder: o.Folder,
 		buffers: o.Buffers, log: o.Logger, now: o.Now,
-		running: map[target.Name]*Job{}, recovering: map[target.Name]chan struct{}{}, left: map[target.Name]bool{},
+		running: map[target.Name]*Job{}, held: map[target.Name]chan struct{}{}, left: map[target.Name]bool{},
 		pause: firstPause,
 	}
 	if m.buffers == nil {

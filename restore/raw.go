@@ -293,10 +293,7 @@ func (r *raw) release() error {
 func (r *raw) failLate(err error) error {
 	err = refuse(r.name, target.ErrnoOf(err), "Remove the image and write it again",
 		"after an earlier close had restored the image, more was written, and not all of it: %w", err)
-	r.sink.abandon()
-	img := r.img
-	go func() { _ = img.Close() }() // nothing of it is to be known, and it may take long
-	r.img, r.sink = nil, nil
+	r.leave()
 	r.log.Warn("restored, but not what was written after an earlier close",
 		slog.String("job", r.record.id()), slog.String("image", r.name.String()), slog.Any("error", err))
 	r.record.fail(err, true)

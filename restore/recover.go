@@ -136,38 +136,70 @@ func (m *Manager) retry(name target.Name, pause time.Duration) {
 	}
 }
 
-// recoverLeft ends the restores of an image that are left, or waits for who is
-// doing it.
+// recoverLeft ends the restores of an image that are left, once nobody else is at
+// it.
 func (m *Manager) recoverLeft(ctx context.Context, name target.Name) error {
+	end, err := m.await(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if !m.isLeft(name) {
+		return nil
+	}
+	if err := m.endLeft(ctx, name); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.left, name)
+	return nil
+}
+
+func (m *Manager) isLeft(name target.Name) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.left[name]
+}
+
+// await holds an image once nobody else does.
+func (m *Manager) await(ctx context.Context, name target.Name) (end func(), err error) {
 	for {
 		m.mu.Lock()
-		other := m.recovering[name]
+		other := m.held[name]
 		if other == nil {
-			break // with mu held
+			end = m.holdLocked(name)
 		}
 		m.mu.Unlock()
+		if end != nil {
+			return end, nil
+		}
 		select {
 		case <-other:
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
-	if !m.left[name] {
-		m.mu.Unlock()
-		return nil
-	}
-	done := make(chan struct{})
-	m.recovering[name] = done
-	m.mu.Unlock()
-	err := m.endLeft(ctx, name)
+}
+
+// hold keeps others from undoing what an image's restore left, until its end.
+func (m *Manager) hold(name target.Name) (end func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err == nil {
-		delete(m.left, name)
+	return m.holdLocked(name)
+}
+
+func (m *Manager) holdLocked(name target.Name) (end func()) {
+	done := make(chan struct{})
+	m.held[name] = done
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.held[name] == done { // not that of a restore that came after
+			delete(m.held, name)
+		}
+		close(done)
 	}
-	delete(m.recovering, name)
-	close(done)
-	return err
 }
 
 // endLeft goes by the journal: another process may have been faster.

@@ -15,7 +15,9 @@ import (
 type mute struct {
 	*Folder
 	silent atomic.Bool
-	asked  atomic.Int32 // while it was silent
+	asked  atomic.Int32  // while it was silent
+	stuck  chan struct{} // if set, the first write waits for it
+	first  atomic.Bool   // that write has come
 }
 
 func (m *mute) answer() error {
@@ -44,6 +46,9 @@ type muteImage struct {
 }
 
 func (g *muteImage) WriteAt(ctx context.Context, p []byte, off int64) error {
+	if g.m.stuck != nil && !g.m.first.Swap(true) {
+		<-g.m.stuck
+	}
 	return errors.Join(g.m.answer(), g.Image.WriteAt(ctx, p, off))
 }
 
@@ -112,6 +117,44 @@ func TestSilentTarget(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSilentWhileWriting: what is still under way keeps nobody waiting, and nothing
+// is undone before its end.
+func TestSilentWhileWriting(t *testing.T) {
+	b := newBench(t)
+	m := b.openMute()
+	m.stuck = make(chan struct{})
+	j := b.start("vm")
+	data := pattern(3<<20, 1)
+	_, err := j.WriteAt(t.Context(), data[:1000], 0)
+	b.must(err)
+	m.silent.Store(true)
+	told := make(chan error, 1)
+	go func() {
+		_, err := j.WriteAt(t.Context(), data[1000:], 1000)
+		told <- errors.Join(err, j.Flush(t.Context(), false))
+	}()
+	select {
+	case err := <-told:
+		b.wants(err, syscall.EIO, "no answer")
+	case <-time.After(30 * time.Second):
+		t.Fatal("the writer isn't told")
+	}
+	if !m.first.Load() {
+		t.Fatal("no write is under way")
+	}
+	j.Release()
+	<-j.Done()
+	m.silent.Store(false)
+	soon, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := b.m.recoverLeft(soon, image("vm")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("recovered beside a write: %v", err)
+	}
+	close(m.stuck)
+	b.m.wg.Wait()
+	b.holds("vm", nil)
 }
 
 // TestRefusedCommit: what came between is kept, and a recovery doesn't end what

@@ -135,6 +135,7 @@ func TestSilentCluster(t *testing.T) {
 	im := create(t, tg, newJob(c.Name("img"), false, ""), 16*mib, target.Layout{})
 	osd := c.Daemon("osd")
 	osd.Pause()
+	defer osd.Continue()
 	err = im.WriteAt(t.Context(), noise(1, 4096), 0)
 	wantErrno(t, "WriteAt", err, syscall.EIO)
 	if err != nil && !strings.Contains(err.Error(), "ceph -s") {

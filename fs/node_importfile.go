@@ -265,12 +265,13 @@ func (h *importHandle) Write(ctx context.Context, data []byte, off int64) (uint3
 // a copy of the descriptor closed there: a process that has written nothing has
 // nothing to commit, least of all what another one is in the middle of.
 func (h *importHandle) Flush(ctx context.Context) syscall.Errno {
-	if from := callerOf(ctx); from.group() != 0 && !h.f.writtenBy(from) {
+	from := callerOf(ctx)
+	if from.group() != 0 && !h.f.writtenBy(from) {
 		return 0
 	}
 	call, end := h.f.t.patient(ctx)
 	defer end()
-	errno := target.ErrnoOf(h.f.job.Flush(call, callerOf(ctx).killed()))
+	errno := target.ErrnoOf(h.f.job.Flush(call, from.killed()))
 	h.f.mu.Lock()
 	defer h.f.mu.Unlock()
 	h.f.flushed = true

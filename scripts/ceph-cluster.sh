@@ -1,8 +1,7 @@
 #!/bin/bash
-# A throw-away Ceph cluster on loopback: one monitor, one OSD. It
-# needs the daemons' packages (Debian: ceph-mon ceph-osd ceph-common), no root,
-# no systemd and no configuration outside its folder, and any number of them
-# run side by side.
+# A throw-away Ceph cluster on loopback: one monitor, one OSD. It needs the
+# daemons' packages (Debian: ceph-mon ceph-osd ceph-common), no root, no systemd
+# and no configuration outside its folder, and any number of them run side by side.
 #
 #   ceph-cluster.sh start DIR [OPTION...]  starts it and returns; DIR/ceph.conf is its configuration
 #   ceph-cluster.sh stop DIR               stops it and removes DIR

@@ -14,7 +14,6 @@ import (
 // A Daemon is one of the cluster's processes.
 type Daemon struct {
 	c   *Cluster
-	t   testing.TB
 	pid int
 }
 
@@ -30,7 +29,7 @@ func (c *Cluster) Daemon(name string) *Daemon {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return &Daemon{c, c.t, pid}
+	return &Daemon{c, pid}
 }
 
 // Pause stops the process where it is: to its clients it doesn't answer any more.
@@ -41,21 +40,21 @@ func (d *Daemon) Continue() { d.signal(syscall.SIGCONT) }
 
 // KillOSD ends the OSD at once. With WithDisk its data stays.
 func (d *Daemon) KillOSD() {
-	d.t.Helper()
+	d.c.t.Helper()
 	d.signal(syscall.SIGKILL)
-	awaitGone(d.t, d.pid)
+	awaitGone(d.c.t, d.pid)
 }
 
 // StartOSD starts an OSD that was killed. It ends with the test.
 func (d *Daemon) StartOSD() {
-	d.t.Helper()
+	d.c.t.Helper()
 	cmd := d.c.Command(context.Background(), "ceph-osd", "-f", "-i", "0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		d.t.Fatal(err)
+		d.c.t.Fatal(err)
 	}
 	d.pid = cmd.Process.Pid
-	d.t.Cleanup(func() {
+	d.c.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
@@ -83,8 +82,8 @@ func awaitGone(t testing.TB, pid int) {
 }
 
 func (d *Daemon) signal(s syscall.Signal) {
-	d.t.Helper()
+	d.c.t.Helper()
 	if err := syscall.Kill(d.pid, s); err != nil {
-		d.t.Fatal(err)
+		d.c.t.Fatal(err)
 	}
 }

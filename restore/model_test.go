@@ -3,11 +3,13 @@ package restore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -203,6 +205,64 @@ func TestSinkOrder(t *testing.T) {
 	}
 	if len(buffers.shared) != 5 {
 		t.Errorf("%d buffers came back", len(buffers.shared))
+	}
+}
+
+// A gatedImage has each write wait for what its offset was given.
+type gatedImage struct {
+	target.Image
+	gates map[int64]chan error
+}
+
+func (g gatedImage) Hints() target.Hints { return target.Hints{Chunk: 4096, Parallel: 4} }
+
+func (g gatedImage) WriteAt(_ context.Context, _ []byte, off int64) error { return <-g.gates[off] }
+
+// TestSinkFails: once a write has failed nobody waits for the others, except to
+// end the sink.
+func TestSinkFails(t *testing.T) {
+	waits := map[string]func(s *sink) error{
+		"drain":  (*sink).drain,
+		"resize": func(s *sink) error { return s.resize(1) },
+		"enter":  func(s *sink) error { return s.zero(0, 1) },
+	}
+	for name, wait := range waits {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				img := gatedImage{gates: map[int64]chan error{0: make(chan error), 4096: make(chan error)}}
+				buffers := NewBuffers(2)
+				s := newSink(t.Context(), img, buffers, &tally{})
+				for off := range img.gates {
+					b, err := s.buffer(s.ctx)
+					if err != nil {
+						t.Fatal(err)
+					}
+					copy(b.room[:4096], pattern(4096, 1))
+					if err := s.write(off, b, 4096, nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				got := make(chan error, 1)
+				go func() { got <- wait(s) }()
+				synctest.Wait() // it waits for both
+				failure := errors.New("no answer")
+				img.gates[4096] <- failure
+				synctest.Wait()
+				select {
+				case err := <-got:
+					if !errors.Is(err, failure) {
+						t.Errorf("got %v", err)
+					}
+				default:
+					t.Error("still waits for the other write")
+				}
+				img.gates[0] <- nil
+				s.abandon()
+				if len(buffers.shared) != 2 {
+					t.Errorf("%d of 2 buffers came back", len(buffers.shared))
+				}
+			})
+		})
 	}
 }
 

@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -125,6 +126,8 @@ func TestSilentWhileWriting(t *testing.T) {
 	b := newBench(t)
 	m := b.openMute()
 	m.stuck = make(chan struct{})
+	loose := sync.OnceFunc(func() { close(m.stuck) })
+	defer loose()
 	j := b.start("vm")
 	data := pattern(3<<20, 1)
 	_, err := j.WriteAt(t.Context(), data[:1000], 0)
@@ -152,7 +155,7 @@ func TestSilentWhileWriting(t *testing.T) {
 	if err := b.m.recoverLeft(soon, image("vm")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("recovered beside a write: %v", err)
 	}
-	close(m.stuck)
+	loose()
 	b.m.wg.Wait()
 	b.holds("vm", nil)
 }

@@ -109,11 +109,10 @@ func (s *sink) launch(where span, done func(), work func() error) error {
 	}
 	s.high = max(s.high, where.end)
 	go func() {
-		err := work()
-		done()
-		if err != nil {
+		if err := work(); err != nil {
 			s.stop(err)
 		}
+		done()
 		s.leave(where)
 	}()
 	return nil
@@ -126,12 +125,9 @@ func (s *sink) enter(where span) error {
 	case <-s.ctx.Done():
 		return context.Cause(s.ctx)
 	}
-	for s.busy(&where) {
-		<-s.landed
-	}
-	if s.ctx.Err() != nil {
+	if err := s.await(&where); err != nil {
 		<-s.slots
-		return context.Cause(s.ctx)
+		return err
 	}
 	s.mu.Lock()
 	s.flying = append(s.flying, where)
@@ -173,10 +169,18 @@ func (s *sink) busy(where *span) bool {
 	return false
 }
 
-// drain waits until nothing is under way, and returns the first error.
-func (s *sink) drain() error {
-	for s.busy(nil) {
-		<-s.landed
+// drain waits until nothing is under way, or for the first error: what is under
+// way then may take as long as the target doesn't answer.
+func (s *sink) drain() error { return s.await(nil) }
+
+// await waits until nothing that overlaps with where is under way, nothing at all
+// for nil, or for the first error.
+func (s *sink) await(where *span) error {
+	for s.ctx.Err() == nil && s.busy(where) {
+		select {
+		case <-s.landed:
+		case <-s.ctx.Done():
+		}
 	}
 	if s.ctx.Err() != nil {
 		return context.Cause(s.ctx)

@@ -57,6 +57,7 @@ func (c *Client) Each(ctx context.Context, route string, query url.Values, visit
 // Await returns once somebody listens: a daemon takes its lock a moment before
 // that. After patience it gives ErrNotRunning.
 func (c *Client) Await(ctx context.Context, patience time.Duration) error {
+	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	retry := time.NewTicker(awaitInterval)
@@ -66,7 +67,11 @@ func (c *Client) Await(ctx context.Context, patience time.Duration) error {
 		if err == nil {
 			return conn.Close()
 		}
-		if !errors.Is(err, ErrNotRunning) {
+		switch {
+		case errors.Is(err, ErrNotRunning):
+		case ctx.Err() != nil && caller.Err() == nil: // while it connected
+			return fmt.Errorf("%w at %s", ErrNotRunning, c.path)
+		default:
 			return err
 		}
 		select {

@@ -25,7 +25,7 @@ func (l *Library) build(ctx context.Context, n *planNode, parent *index.Node) (*
 	if node, ok := l.ix.Node(n.id); ok {
 		return node, nil
 	}
-	h, err := l.repo.OpenFile(n.step.file.path, n.step.file.pin)
+	h, err := l.open(ctx, n.step.file.path, n.step.file.pin, n.step.file.info.unpacked)
 	if err != nil {
 		return nil, &buildError{n.step.file, readFault(err)}
 	}
@@ -79,7 +79,7 @@ func readFault(err error) *fault {
 }
 
 // feedRaw adds the parts of a raw export that aren't holes in its file.
-func feedRaw(ctx context.Context, b *index.Build, h *repo.Handle) error {
+func feedRaw(ctx context.Context, b *index.Build, h *content) error {
 	for at := int64(0); at < h.Size(); {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -102,7 +102,7 @@ func feedRaw(ctx context.Context, b *index.Build, h *repo.Handle) error {
 }
 
 // feedDiff adds the extents of one diff.
-func feedDiff(ctx context.Context, b *index.Build, h *repo.Handle, s *step) error {
+func feedDiff(ctx context.Context, b *index.Build, h *content, s *step) error {
 	format := rbddiff.DiffV1
 	if s.file.kind == kindContainer {
 		format = rbddiff.Container

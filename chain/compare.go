@@ -60,7 +60,7 @@ func (l *Library) buildPath(ctx context.Context, n *planNode) (*index.Node, erro
 	}
 	node, err := l.build(ctx, n, parent)
 	if err == nil {
-		l.setSource(node.Number, source{n.step.file.path, n.step.file.pin})
+		l.setSource(node.Number, n.step.file.source())
 	}
 	return node, err
 }

@@ -86,7 +86,7 @@ func (p *planner) choose(a *ambiguity, s *step) string {
 	if pick.chosen() {
 		return "Name one file for it with --link, not several"
 	}
-	link := fmt.Sprintf("for example with --link %s=%s", shellWord(pick.file.path), shellWord(pick.to))
+	link := fmt.Sprintf("for example with --link %s=%s", shellWord(pick.file.shown()), shellWord(pick.to))
 	if a.pending {
 		return "Wait for the comparison, or say which one it is, " + link
 	}
@@ -128,7 +128,7 @@ func (p *planner) lack(s *step) (reason, cure string, kind Kind) {
 	if o := p.overruledBefore(s); o != nil {
 		return fmt.Sprintf("builds on %s in its own file, and --link names another file for that", quoted(o.to)),
 			fmt.Sprintf("Move %s to a folder of its own, or use --link %s=%s instead",
-				quoted(s.file.path), shellWord(s.file.path), shellWord(o.to)), KindAmbiguous
+				quoted(s.file.shown()), shellWord(s.file.shown()), shellWord(o.to)), KindAmbiguous
 	}
 	if a := p.ambiguous[need]; a != nil {
 		return fmt.Sprintf("needs %s, and %s", quoted(s.from), a), p.choose(a, s), KindAmbiguous
@@ -178,7 +178,7 @@ func (p *planner) origin(v vertex) vertex {
 func (p *planner) lackFile(need string) (reason, cure string) {
 	for _, f := range p.files {
 		if f.fault != nil && f.claims(need) {
-			return fmt.Sprintf("needs %s, and the file that ends there is %s: %s", quoted(need), f.fault.kind, quoted(f.path)), f.fault.cure
+			return fmt.Sprintf("needs %s, and the file that ends there is %s: %s", quoted(need), f.fault.kind, quoted(f.shown())), f.fault.cure
 		}
 	}
 	reason = fmt.Sprintf("needs %s, and no file ends there", quoted(need))
@@ -221,10 +221,10 @@ func (f *planFile) claims(snapshot string) bool {
 func (p *planner) guess(snapshot string) string {
 	for _, f := range p.files {
 		if f.link == "" && containsWord(f.base(), snapshot) && p.couldEnd(f, snapshot) {
-			return f.path
+			return f.shown()
 		}
 	}
-	return ""
+	return p.onlyNameless(snapshot)
 }
 
 // couldEnd tells whether --link could make a file end at a snapshot that
@@ -321,7 +321,7 @@ func files(steps []*step) string {
 			names = append(names, fmt.Sprintf("and %d more", len(steps)-2))
 			break
 		}
-		names = append(names, quoted(s.file.path))
+		names = append(names, quoted(s.file.shown()))
 	}
 	return strings.Join(names, ", ")
 }

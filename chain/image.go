@@ -42,6 +42,16 @@ type fileState struct {
 	info   *fileInfo // of the contents last found whole, or of those now
 	read   repo.Pin  // of the contents that were read last
 	damage *fault    // info is of contents that were whole and are no more
+
+	scanned atomic.Int64 // up to where it was read, bytes; of a compressed one
+}
+
+// bytesDone is how much of the file is known.
+func (f *fileState) bytesDone() int64 {
+	if f.info != nil {
+		return f.pin.Size
+	}
+	return min(f.scanned.Load(), f.pin.Size)
 }
 
 // see takes over what the repository says of the file.
@@ -132,7 +142,7 @@ func (l *Library) scan(ctx context.Context, img *imageState) error {
 		}
 		group.Go(func() {
 			defer func() { <-room }()
-			if note := l.scanOne(img, f); note != nil {
+			if note := l.scanOne(ctx, img, f); note != nil {
 				mu.Lock()
 				notes[filePrefix+f.path] = note
 				mu.Unlock()
@@ -156,16 +166,16 @@ func (l *Library) needsScan(f *fileState) bool {
 	}
 	linked := l.linkOf(f.path) != ""
 	unsure := f.info.Fault != nil && f.info.Fault.maybeRaw
-	return unsure && linked || f.info.Kind == kindRaw && !linked && !isRawName(f.path)
+	return unsure && linked || f.info.Kind == kindRaw && !linked && !isRawName(exportName(f.path, f.info.Packed != nil)) && l.given == nil
 }
 
 // scanOne reads one file and returns its note, if it is to be kept.
-func (l *Library) scanOne(img *imageState, f *fileState) []byte {
+func (l *Library) scanOne(ctx context.Context, img *imageState, f *fileState) []byte {
 	l.mu.Lock()
 	pin, old := f.pin, f.info
 	l.now = f.path
 	l.mu.Unlock()
-	info, err := scanFile(l.repo, f.path, pin, l.linkOf(f.path) != "")
+	info, err := l.scanFile(ctx, f, pin, l.linkOf(f.path) != "")
 	var damage *fault
 	switch {
 	case err != nil:
@@ -203,8 +213,8 @@ func (l *Library) scanOne(img *imageState, f *fileState) []byte {
 // shortened tells whether what lies there now is the beginning of the file
 // that was indexed: only then may what is left be served.
 func (l *Library) shortened(img *imageState, name string, old, now *fileInfo) bool {
-	if now.Pin.Inode != old.Pin.Inode || now.Pin.Size >= old.Pin.Size {
-		return false
+	if now.Pin.Inode != old.Pin.Inode || now.Pin.Size >= old.Pin.Size || old.Packed != nil {
+		return false // what is packed can be read whole or not at all
 	}
 	h, err := l.repo.OpenFile(name, now.Pin)
 	if err != nil {
@@ -306,7 +316,7 @@ func (l *Library) planFiles(img *imageState) []*planFile {
 			now = f.pin
 		}
 		list = append(list, &planFile{
-			path: f.path, kind: f.info.Kind, pin: f.info.Pin, modTime: time.Unix(0, f.info.Pin.MTimeNs),
+			path: f.path, typed: l.given[f.path], kind: f.info.Kind, pin: f.info.Pin, modTime: time.Unix(0, f.info.Pin.MTimeNs),
 			steps: f.info.Steps, fault: f.info.Fault, link: l.linkOf(f.path), now: now, info: f.info, damage: f.damage,
 		})
 	}
@@ -323,7 +333,7 @@ func (l *Library) buildAll(ctx context.Context, p *plan) (map[*planNode]*index.N
 		if err != nil {
 			return nil, err
 		}
-		l.setSource(node.Number, source{n.step.file.path, n.step.file.now})
+		l.setSource(node.Number, n.step.file.source())
 		nodes[n] = node
 	}
 	l.setNow("")

@@ -2,7 +2,6 @@ package chain
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"maps"
 	"path"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"rbdbackupfs/index"
+	"rbdbackupfs/internal/packed"
 	"rbdbackupfs/repo"
 )
 
@@ -27,6 +27,14 @@ type Options struct {
 	Links map[string]string
 	// Logger gets what no call returns; nil drops it.
 	Logger *slog.Logger
+	// Cache gives what is in compressed files. Default: one that keeps nothing on disk.
+	Cache *packed.Cache
+	// ImageOf says which image a file belongs to, by its path below the repository.
+	// Default: its folder.
+	ImageOf func(path string) string
+	// Given are files that the user named one by one, by path, and as they were
+	// typed, which messages use. A raw one may have any name.
+	Given map[string]string
 	// Workers is how many images are read at the same time; 0: one per CPU.
 	Workers int
 }
@@ -36,6 +44,9 @@ type Options struct {
 type Library struct {
 	repo    *repo.Repo
 	ix      *index.Index
+	cache   *packed.Cache
+	imageOf func(path string) string // nil for the default
+	given   map[string]string
 	log     *slog.Logger
 	links   map[string]string
 	workers int
@@ -78,8 +89,14 @@ func Open(o Options) (*Library, error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
+	if o.Cache == nil {
+		var err error
+		if o.Cache, err = packed.NewCache("", 0); err != nil {
+			return nil, err
+		}
+	}
 	l := &Library{
-		repo: o.Repo, ix: o.Index, log: o.Logger, links: o.Links, workers: o.Workers,
+		repo: o.Repo, ix: o.Index, cache: o.Cache, imageOf: o.ImageOf, given: o.Given, log: o.Logger, links: o.Links, workers: o.Workers,
 		listed: make(chan struct{}), idle: make(chan struct{}),
 		images: map[string]*imageState{}, places: map[string]repo.File{}, notes: map[string]*fileInfo{},
 		verdicts: map[string]verdict{}, subs: map[int]func(Event){}, fresh: map[string]bool{},
@@ -87,9 +104,9 @@ func Open(o Options) (*Library, error) {
 	}
 	l.wake = sync.NewCond(&l.mu)
 	err := l.ix.Notes(filePrefix, func(key string, value []byte) error {
-		info := &fileInfo{}
-		if json.Unmarshal(value, info) == nil {
-			l.notes[strings.TrimPrefix(key, filePrefix)] = info
+		name := strings.TrimPrefix(key, filePrefix)
+		if info, ok := readNote(name, value); ok {
+			l.notes[name] = info
 		}
 		return nil
 	})
@@ -148,8 +165,11 @@ func (l *Library) knows(name string, pin repo.Pin) bool {
 	return false
 }
 
-// imageName is the image that a file belongs to: its folder.
+// imageName is the image that a file belongs to: its folder, unless told otherwise.
 func (l *Library) imageName(name string) string {
+	if l.imageOf != nil {
+		return l.imageOf(name)
+	}
 	if dir := path.Dir(name); dir != "." {
 		return dir
 	}

@@ -93,7 +93,7 @@ func endOf(s *step) string {
 	case f.link != "" && s.part == len(f.steps)-1 && !f.claims(f.link):
 		return f.link
 	default:
-		return stem(f.path)
+		return stem(f.path, nil)
 	}
 }
 
@@ -188,7 +188,7 @@ func (s *scene) improve(best map[string]cost, f *planFile, part int) {
 	info := f.steps[part]
 	end := info.To
 	if !info.HasTo {
-		end = stem(f.path)
+		end = stem(f.path, nil)
 		if f.kind != kindRaw && s.named(end) {
 			return
 		}

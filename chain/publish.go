@@ -84,7 +84,7 @@ func (img *imageState) fileList(p *plan) []*File {
 				for i, s := range f.info.Steps {
 					to := s.To
 					if !s.HasTo {
-						to = stem(f.path)
+						to = stem(f.path, f.info)
 					}
 					out.Links = append(out.Links, Link{File: f.path, Part: i, From: s.From, To: to, Trust: TrustByName, Bytes: s.Bytes})
 				}

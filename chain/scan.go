@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path"
 	"strings"
 
+	"rbdbackupfs/internal/packed"
 	"rbdbackupfs/rbddiff"
 	"rbdbackupfs/repo"
 )
@@ -24,6 +26,29 @@ type fileInfo struct {
 	Fault  *fault            `json:"fault,omitempty"`
 	Warn   []fault           `json:"warn,omitempty"`
 	Sums   []uint32          `json:"sums,omitempty"` // of samples
+	// Packed is what Packed.Decode reads, of a file that is compressed.
+	Packed  []byte `json:"packed,omitempty"`
+	Version int    `json:"version"` // of the note
+
+	unpacked *packed.Map // of Packed
+}
+
+// noteVersion changes with what a note says. Others aren't read.
+const noteVersion = 1
+
+// readNote reads the note of a file; ok is false if it is of another version.
+func readNote(name string, note []byte) (info *fileInfo, ok bool) {
+	info = &fileInfo{}
+	if json.Unmarshal(note, info) != nil || info.Version != noteVersion {
+		return nil, false
+	}
+	if info.Packed != nil {
+		var err error
+		if info.unpacked, err = packed.Decode(info.Packed, packedID(name, info.Pin)); err != nil {
+			return nil, false
+		}
+	}
+	return info, true
 }
 
 // stepInfo is one diff of a file; a raw file is one step from nothing.
@@ -73,17 +98,22 @@ func (f *fault) UnmarshalJSON(b []byte) error {
 
 // scanFile reads the headers of one file. The error is set only when the file
 // changed under the reader or can't be read, so that nothing is known of it.
-func scanFile(r *repo.Repo, name string, pin repo.Pin, linked bool) (*fileInfo, error) {
-	h, err := r.OpenFile(name, pin)
+func (l *Library) scanFile(ctx context.Context, f *fileState, pin repo.Pin, linked bool) (*fileInfo, error) {
+	name := f.path
+	h, err := l.open(ctx, name, pin, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer h.Release()
-	info, err := scanHandle(h, name, pin, linked)
+	h.scanned = &f.scanned
+	info, err := scanContent(h, l.shown(name), pin, linked)
 	if err != nil {
 		return nil, err
 	}
-	if info.Fault == nil {
+	if l.given != nil {
+		info.takeGiven(h.Size(), l.shown(name))
+	}
+	if info.Fault == nil && info.Packed == nil {
 		if info.Sums, err = samples(h, pin.Size, pin.Size); err != nil {
 			return nil, err
 		}
@@ -94,22 +124,76 @@ func scanFile(r *repo.Repo, name string, pin repo.Pin, linked bool) (*fileInfo, 
 	return info, nil
 }
 
-func scanHandle(h *repo.Handle, name string, pin repo.Pin, linked bool) (*fileInfo, error) {
-	prefix := make([]byte, min(pin.Size, rbddiff.DetectLen))
-	if _, err := h.ReadAt(prefix, 0); err != nil {
+// scanContent reads a file, and what is packed in it.
+func scanContent(c *content, name string, pin repo.Pin, linked bool) (*fileInfo, error) {
+	info := &fileInfo{Pin: pin, Version: noteVersion}
+	format, err := detect(c)
+	if err != nil {
 		return nil, err
 	}
-	info := &fileInfo{Pin: pin}
-	switch format := rbddiff.Detect(prefix); format {
+	codec, inTar := packingOf(name, format)
+	if codec == "" {
+		return info, info.scanExport(c, format, name, linked)
+	}
+	info.Format = string(codec)
+	info.unpacked, err = c.cache.Scan(c.ctx, scanned{c.Handle, c.scanned}, pin.Size, codec, inTar, packedID(name, pin))
+	if info.Fault = packedFault(name, codec, err); info.Fault != nil {
+		return info, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	info.Packed = info.unpacked.Encode()
+	c.packed = info.unpacked
+	if format, err = detect(c); err != nil {
+		return nil, err
+	}
+	if format.Unpack() != "" {
+		info.Fault = &fault{
+			kind: KindUnsupported, reason: fmt.Sprintf("is %s, and what is packed in it is %s again", codec, format),
+			cure: "Pack it once only", offset: 0,
+		}
+		return info, nil
+	}
+	err = info.scanExport(c, format, name, linked)
+	info.Format += " in " + string(codec)
+	if info.Fault != nil {
+		info.Fault.inPacked()
+	}
+	for i := range info.Warn {
+		info.Warn[i].inPacked()
+	}
+	return info, err
+}
+
+// inPacked says where a fault is that is in what is packed.
+func (f *fault) inPacked() {
+	if f.offset > 0 {
+		f.reason = fmt.Sprintf("%s, at byte %d of what is packed in it", f.reason, f.offset)
+	}
+	f.offset = -1
+}
+
+func detect(c *content) (rbddiff.Format, error) {
+	prefix := make([]byte, min(c.Size(), rbddiff.DetectLen))
+	if _, err := c.ReadAt(prefix, 0); err != nil {
+		return rbddiff.Unknown, err
+	}
+	return rbddiff.Detect(prefix), nil
+}
+
+// scanExport fills in what an export says.
+func (info *fileInfo) scanExport(c *content, format rbddiff.Format, name string, linked bool) error {
+	switch format {
 	case rbddiff.DiffV1, rbddiff.Container:
-		return info, info.scanDiffs(h, format)
+		return info.scanDiffs(c, format)
 	case rbddiff.Unknown:
-		info.scanRaw(name, linked)
+		info.scanRaw(name, c.Size(), linked)
 	case rbddiff.RBDPrefix:
 		info.Format = format.String()
 		info.Fault = &fault{
-			kind: KindIncomplete, reason: fmt.Sprintf("ends inside its banner, after %d bytes", pin.Size),
-			cure: "The export was cut off: make it again, or remove the file", offset: pin.Size,
+			kind: KindIncomplete, reason: fmt.Sprintf("ends inside its banner, after %d bytes", c.Size()),
+			cure: "The export was cut off: make it again, or remove the file", offset: c.Size(),
 		}
 	default:
 		info.Format = format.String()
@@ -118,16 +202,16 @@ func scanHandle(h *repo.Handle, name string, pin repo.Pin, linked bool) (*fileIn
 			cure: strings.ReplaceAll(format.Hint(), "FILE", shellWord(name)), offset: 0,
 		}
 	}
-	return info, nil
+	return nil
 }
 
 // scanDiffs fills in what the records of a diff v1 or a container say.
-func (info *fileInfo) scanDiffs(h *repo.Handle, format rbddiff.Format) error {
+func (info *fileInfo) scanDiffs(c *content, format rbddiff.Format) error {
 	info.Format, info.Kind = format.String(), kindDiff
 	if format == rbddiff.Container {
 		info.Kind = kindContainer
 	}
-	found, err := rbddiff.Scan(io.NewSectionReader(h, 0, h.Size()), h.Size())
+	found, err := rbddiff.Scan(io.NewSectionReader(c, 0, c.Size()), c.Size())
 	if found != nil {
 		info.Meta = found.Header.Meta
 		for _, s := range found.Steps {
@@ -199,21 +283,30 @@ func (info *fileInfo) addStep(s rbddiff.Step) {
 
 // scanRaw takes a file without a banner for a raw export if its name says so,
 // or the user.
-func (info *fileInfo) scanRaw(name string, linked bool) {
-	if isRawName(name) || linked {
+func (info *fileInfo) scanRaw(name string, size int64, linked bool) {
+	isPacked := info.Packed != nil
+	// Of nothing a pipe makes a packed file too, when the export fails.
+	if (isRawName(exportName(name, isPacked)) || linked) && (size > 0 || !isPacked) {
 		info.Format, info.Kind = "raw", kindRaw
-		info.Steps = []stepInfo{{HasSize: true, Size: info.Pin.Size, Bytes: info.Pin.Size}}
+		info.Steps = []stepInfo{{HasSize: true, Size: size, Bytes: size}}
 		return
 	}
 	info.Format = "unknown"
-	if isSideCar(name) {
+	if isSideCar(exportName(name, isPacked)) {
 		info.Fault = &fault{
 			kind: KindUnsupported, reason: "is not a backup", maybeRaw: true, sideCar: true,
 			cure: "Nothing is lost: it is left alone",
 		}
 		return
 	}
-	if info.Pin.Size == 0 {
+	if namedPacked(name) && !isPacked {
+		info.Fault = &fault{
+			kind: KindCorrupt, reason: "is named like a compressed file, and doesn't begin like one that can be read", offset: 0, maybeRaw: true,
+			cure: "Unpack it, copy it again, or make the export again",
+		}
+		return
+	}
+	if size == 0 {
 		info.Fault = &fault{
 			kind: KindIncomplete, reason: "is empty",
 			cure: "The export was cut off before its first byte: make it again, or remove the file",

@@ -26,6 +26,10 @@ func (l *Library) Status() Status {
 			if f.info != nil {
 				s.Progress.FilesDone++
 			}
+			if namedPacked(f.path) {
+				s.Progress.BytesTotal += f.pin.Size
+				s.Progress.BytesDone += f.bytesDone()
+			}
 		}
 		s.Progress.StepsTotal += img.steps
 		if now.visible() {

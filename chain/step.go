@@ -15,6 +15,7 @@ import (
 // A planFile is a backup file as the planner sees it.
 type planFile struct {
 	path    string // below the repository
+	typed   string // how the user named it, "" if nobody did
 	kind    fileKind
 	pin     repo.Pin
 	modTime time.Time
@@ -39,6 +40,12 @@ const (
 // base is the file's name in its folder.
 func (f *planFile) base() string { return path.Base(f.path) }
 
+// shown is what messages call the file.
+func (f *planFile) shown() string { return cmp.Or(f.typed, f.path) }
+
+// source is where the file's bytes are read from now.
+func (f *planFile) source() source { return source{f.path, f.now, f.info.unpacked} }
+
 // linksEnd tells whether --link gives the file's nameless end a name, rather
 // than choosing one of the snapshots that the file names.
 func (f *planFile) linksEnd() bool {
@@ -47,10 +54,10 @@ func (f *planFile) linksEnd() bool {
 }
 
 // stem is the base name without the extension that says it is an export.
-func (f *planFile) stem() string { return stem(f.path) }
+func (f *planFile) stem() string { return stem(f.shown(), f.info) }
 
-func stem(name string) string {
-	base := path.Base(name)
+func stem(name string, info *fileInfo) string {
+	base := exportName(name, info != nil && info.Packed != nil)
 	switch ext := path.Ext(base); strings.ToLower(ext) {
 	case ".raw", ".img", ".diff", ".rbd", ".rbd2", ".rbdiff", ".export", ".full", ".inc", ".bin":
 		if base != ext {
@@ -130,10 +137,14 @@ func (n *planNode) label() string { return vertex{n.name, n.of}.label() }
 
 // nodeID names the state after a step: the state before, the file's identity
 // and the place in it.
-func nodeID(parent index.NodeID, pin repo.Pin, part int) (id index.NodeID) {
+func nodeID(parent index.NodeID, f *planFile, part int) (id index.NodeID) {
+	pin := f.pin
 	b := append([]byte("node 1\n"), parent[:]...)
 	for _, v := range []uint64{pin.Inode, uint64(pin.Size), uint64(pin.MTimeNs), uint64(part)} {
 		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	if f.info != nil && f.info.Packed != nil {
+		b = append(b, packedID(f.path, pin)...)
 	}
 	sum := sha256.Sum256(b)
 	copy(id[:], sum[:])
@@ -148,7 +159,7 @@ func newNode(parent *planNode, s *step) *planNode {
 		n.bytes += parent.bytes
 		base = parent.id
 	}
-	n.id = nodeID(base, s.file.pin, s.part)
+	n.id = nodeID(base, s.file, s.part)
 	return n
 }
 

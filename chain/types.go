@@ -134,7 +134,7 @@ const (
 	KindAmbiguous     Kind = "ambiguous"      // several files claim the same step and differ
 	KindCycle         Kind = "cycle"          // the steps run in a circle
 	KindDamaged       Kind = "damaged"        // a file that was whole is now shorter or unreadable
-	KindUnsupported   Kind = "unsupported"    // compressed, qcow2, or not known
+	KindUnsupported   Kind = "unsupported"    // qcow2, or not known
 	KindUnsettled     Kind = "unsettled"      // still being written
 	KindTrailing      Kind = "trailing"       // bytes after the end record
 	KindNoSize        Kind = "no-size"        // a diff without the image's size
@@ -213,6 +213,8 @@ type Progress struct {
 	Listed     bool   `json:"listed"`      // the folder tree has been read once
 	FilesDone  int    `json:"files_done"`  // files whose headers are known
 	FilesTotal int    `json:"files_total"` // files found
+	BytesDone  int64  `json:"bytes_done"`  // of compressed files, which are read whole once
+	BytesTotal int64  `json:"bytes_total"` // size of the files that are named like compressed ones
 	StepsDone  int    `json:"steps_done"`  // steps indexed
 	StepsTotal int    `json:"steps_total"` // steps known
 	Now        string `json:"now"`         // the file being read, "" when idle

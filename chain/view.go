@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"rbdbackupfs/index"
+	"rbdbackupfs/internal/packed"
 	"rbdbackupfs/repo"
 )
 
@@ -15,6 +16,8 @@ import (
 type source struct {
 	path string
 	pin  repo.Pin // that of a damaged file differs from what was indexed
+
+	unpacked *packed.Map // nil for a file that isn't packed
 }
 
 // A View is the bytes of an image at one snapshot. It is safe for concurrent
@@ -87,7 +90,7 @@ func (v *View) fill(ctx context.Context, p []byte, off int64) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := in.read(v.lib, s, part); err != nil {
+		if err := in.read(ctx, v.lib, s, part); err != nil {
 			return err
 		}
 	}
@@ -98,10 +101,10 @@ func (v *View) fill(ctx context.Context, p []byte, off int64) error {
 // needs the same.
 type reading struct {
 	number uint32
-	h      *repo.Handle
+	h      *content
 }
 
-func (r *reading) read(l *Library, s index.Segment, p []byte) error {
+func (r *reading) read(ctx context.Context, l *Library, s index.Segment, p []byte) error {
 	if r.h == nil || r.number != s.Source {
 		if err := r.check(); err != nil {
 			return err
@@ -111,13 +114,16 @@ func (r *reading) read(l *Library, s index.Segment, p []byte) error {
 		if src == nil {
 			return fmt.Errorf("%w: node %d has no file", ErrDamaged, s.Source)
 		}
-		h, err := l.repo.OpenFile(src.path, src.pin)
+		h, err := l.open(ctx, src.path, src.pin, src.unpacked)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 		r.h, r.number = h, s.Source
 	}
 	if _, err := r.h.ReadAt(p, s.Pos); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		return fmt.Errorf("%w: %s at byte %d: %w", ErrDamaged, r.h.Path(), s.Pos, err)
 	}
 	return nil

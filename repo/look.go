@@ -63,7 +63,11 @@ func (r *Repo) readFolder(path string, buf []byte) folderLook {
 	look := folderLook{path: path, began: r.now()}
 	look.err = r.withRoot(func(now *root, rootfd int) error {
 		look.kind = now.kind
-		dirfd, err := openFolder(rootfd, path, unix.O_RDONLY)
+		how := unix.O_RDONLY
+		if r.only != nil {
+			how = unix.O_PATH
+		}
+		dirfd, err := openFolder(rootfd, path, how)
 		if err != nil {
 			return err
 		}
@@ -75,6 +79,9 @@ func (r *Repo) readFolder(path string, buf []byte) folderLook {
 		look.id = folderID{dev: st.Dev, ino: st.Ino}
 		if st.Dev != now.dev {
 			look.kind = filesystemOf(dirfd)
+		}
+		if r.only != nil {
+			return r.readNamed(dirfd, &look)
 		}
 		return r.readEntries(dirfd, &look, buf)
 	})
@@ -100,7 +107,7 @@ func (r *Repo) readEntries(dirfd int, look *folderLook, buf []byte) error {
 			if name == "" || name == "." || name == ".." {
 				continue
 			}
-			if err := look.add(dirfd, name, r.now(), depth); err != nil {
+			if err := look.add(dirfd, name, r.now(), depth, false); err != nil {
 				return err
 			}
 		}
@@ -125,9 +132,9 @@ func nextName(records []byte) (name string, rest []byte) {
 	return string(raw), records[length:]
 }
 
-// add looks at one name of the folder.
-func (f *folderLook) add(dirfd int, name string, at instant, depth int) error {
-	seen := lookAt(dirfd, name, false)
+// add looks at one name of the folder. named: see lookAt.
+func (f *folderLook) add(dirfd int, name string, at instant, depth int, named bool) error {
+	seen := lookAt(dirfd, name, false, named)
 	switch {
 	case errors.Is(seen.err, unix.ENOENT): // deleted meanwhile
 	case errors.Is(seen.err, unix.ESTALE), errors.Is(seen.err, unix.ENOTCONN):
@@ -144,7 +151,8 @@ func (f *folderLook) add(dirfd int, name string, at instant, depth int) error {
 }
 
 // lookAt looks at one name in a folder, without opening it. sync: see statSynced.
-func lookAt(dirfd int, name string, sync bool) nameLook {
+// named: somebody named it, so its name hides nothing.
+func lookAt(dirfd int, name string, sync, named bool) nameLook {
 	var st unix.Stat_t
 	var err error
 	if sync {
@@ -161,19 +169,21 @@ func lookAt(dirfd int, name string, sync bool) nameLook {
 	case err != nil:
 		look.file.reason = reasonIO
 	default:
-		look.classify(&st)
+		look.classify(&st, named)
 	}
 	return look
 }
 
-func (l *nameLook) classify(st *unix.Stat_t) {
+func (l *nameLook) classify(st *unix.Stat_t, named bool) {
 	name := l.file.name
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		l.file.pin = pinOf(st)
-		l.file.reason = hiddenFile(name)
+		if !named {
+			l.file.reason = hiddenFile(name)
+		}
 	case unix.S_IFDIR:
-		if why := hiddenFolder(name); why != reasonNone {
+		if why := hiddenFolder(name); why != reasonNone && !named {
 			l.file.reason = why
 			return
 		}

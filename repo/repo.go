@@ -31,6 +31,10 @@ type Options struct {
 	// Descriptors is how many files stay open between reads, DefaultDescriptors
 	// when 0. More are open while more are in use at the same time.
 	Descriptors int
+	// Only are paths below the folder, as in File.Path; nothing else is looked at
+	// then. Names that are usually left alone count, since somebody named them.
+	// nil: the whole tree.
+	Only []string
 }
 
 // A Repo is a folder tree with backup files. Its methods can be called from
@@ -42,6 +46,7 @@ type Repo struct {
 	clock Clock
 	start time.Time
 	every time.Duration // Options.Rescan
+	only  only          // nil: everything
 	cache *cache
 
 	root      atomic.Pointer[root] // nil: vanished, or closed
@@ -66,7 +71,11 @@ func Open(dir string, o Options) (*Repo, error) {
 	if o.Descriptors <= 0 {
 		o.Descriptors = DefaultDescriptors
 	}
-	r := &Repo{path: path, id: idOf(path), log: o.Logger, clock: o.Clock, start: o.Clock.Now(), every: o.Rescan}
+	named, err := newOnly(o.Only)
+	if err != nil {
+		return nil, &Error{Op: "open repository", Path: path, Hint: "name files below it", Err: err}
+	}
+	r := &Repo{path: path, id: idOf(path), log: o.Logger, clock: o.Clock, start: o.Clock.Now(), every: o.Rescan, only: named}
 	r.cache = newCache(o.Descriptors, r.open)
 	first, err := openRoot(path)
 	if err != nil {

@@ -241,7 +241,7 @@ func (r *Repo) lookInFolder(path string, tasks []task) {
 	err := r.withFolder(path, func(dirfd int) error {
 		for i := range tasks {
 			t := &tasks[i]
-			t.look = lookAt(dirfd, t.name, t.sync)
+			t.look = lookAt(dirfd, t.name, t.sync, r.only != nil)
 			t.look.file.at = r.now()
 			if t.open && t.look.err == nil && t.look.file.pin == t.want {
 				r.tryOpen(dirfd, t)

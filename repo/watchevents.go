@@ -21,6 +21,9 @@ func (w *watch) takeEvents() {
 			w.checkRoot()
 			continue
 		}
+		if !w.repo.only.has(path) {
+			continue
+		}
 		f, name, direct := w.tree.nearest(path)
 		if !direct {
 			w.straySeen(path)
@@ -61,7 +64,7 @@ func (w *watch) lookAtNames(f *folder, names map[string]struct{}) []*folder {
 	looks := make([]nameLook, 0, len(names))
 	err := w.repo.withFolder(f.path, func(dirfd int) error {
 		for name := range names {
-			look := lookAt(dirfd, name, false)
+			look := lookAt(dirfd, name, false, w.repo.only != nil)
 			look.file.at = w.repo.now()
 			looks = append(looks, look)
 		}

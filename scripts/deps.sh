@@ -8,7 +8,7 @@
 #   build      go, and a C compiler, make, git
 #   ceph-dev   headers of librbd and librados, for the build with Ceph
 #   demo       FUSE, ext4 tools, loop mounts
-#   test       everything the tests use: demo, a real Ceph, QEMU, XFS, Btrfs, ...
+#   test       everything the tests use: demo, a real Ceph, QEMU, XFS, Btrfs, compressors, ...
 #   lint       shellcheck
 #
 # --try    a failed installation is a message, not an error: what needs the
@@ -96,7 +96,16 @@ group_test() {
     need_program mkfs.btrfs 'btrfs-progs' 'btrfs-progs' 'to test with Btrfs images'
     need_program rsync 'rsync' 'rsync' 'to test that rsync copies the images'
     need_program getfattr 'attr' 'attr' 'to test extended attributes'
-    need_program zstd 'zstd' 'zstd' 'to unpack test data and to test that compressed files are refused'
+    need_program gzip 'gzip' 'gzip' 'to test compressed exports'
+    need_program pigz 'pigz' 'pigz' 'to test compressed exports'
+    need_program bgzip 'tabix' 'htslib-tools' 'to test compressed exports'
+    need_program zstd 'zstd' 'zstd' 'to unpack test data and to test compressed exports'
+    need_program pzstd 'zstd' 'zstd' 'to test compressed exports'
+    need_program lz4 'lz4' 'lz4' 'to test compressed exports'
+    need_program xz 'xz-utils' 'xz' 'to test compressed exports'
+    need_program bzip2 'bzip2' 'bzip2' 'to test compressed exports'
+    need_program pbzip2 'pbzip2' 'pbzip2' 'to test compressed exports'
+    need_program tar 'tar' 'tar' 'to test exports in archives'
     need_program ps 'procps' 'procps-ng' 'to look for processes left behind'
 }
 

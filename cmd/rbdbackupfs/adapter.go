@@ -16,6 +16,7 @@ import (
 	"rbdbackupfs/fs"
 	"rbdbackupfs/index"
 	"rbdbackupfs/internal/daemon"
+	"rbdbackupfs/internal/packed"
 	"rbdbackupfs/internal/target"
 	"rbdbackupfs/internal/treename"
 	"rbdbackupfs/repo"
@@ -32,7 +33,7 @@ func realBackend() backend { return packages{} }
 type packages struct{}
 
 func (packages) OpenRepo(dir string, o repoOptions) (repository, error) {
-	r, err := repo.Open(dir, repo.Options{Logger: o.Log, Rescan: o.Rescan})
+	r, err := repo.Open(dir, repo.Options{Logger: o.Log, Rescan: o.Rescan, Only: o.Only})
 	if err != nil {
 		return nil, err
 	}
@@ -96,25 +97,46 @@ func (packages) CephVersion() string {
 
 type openedRepo struct{ *repo.Repo }
 
-func (r openedRepo) Open(dir string, links map[string]string, log *slog.Logger) (library, error) {
-	ix, err := index.Open(dir, index.Options{Repo: r.Root(), Logger: log})
+func (r openedRepo) Open(o libraryOptions, log *slog.Logger) (library, error) {
+	ix, err := index.Open(o.Index, index.Options{Repo: r.Root(), Logger: log})
 	if err != nil {
 		return nil, err
 	}
-	lib, err := chain.Open(chain.Options{Repo: r.Repo, Index: ix, Links: links, Logger: log})
+	cache, err := o.openCache()
 	if err != nil {
 		return nil, errors.Join(err, ix.Close())
 	}
-	return openedLibrary{Library: lib, index: ix, root: r.Root()}, nil
+	of := chain.Options{Repo: r.Repo, Index: ix, Cache: cache, Links: o.Links, Given: o.Given, Logger: log}
+	if o.Image != "" {
+		of.ImageOf = func(string) string { return o.Image }
+	}
+	lib, err := chain.Open(of)
+	if err != nil {
+		return nil, errors.Join(err, cache.Close(), ix.Close())
+	}
+	return openedLibrary{Library: lib, index: ix, cache: cache, root: r.Root()}, nil
+}
+
+func (o libraryOptions) openCache() (*packed.Cache, error) {
+	if o.CacheIn != "" {
+		// Where none can be made reads are slow, and nothing worse.
+		if cache, err := packed.NewTempCache(o.CacheIn, o.CacheSize); err == nil {
+			return cache, nil
+		}
+	}
+	return packed.NewCache(o.Cache, o.CacheSize)
 }
 
 type openedLibrary struct {
 	*chain.Library
 	index *index.Index
+	cache *packed.Cache
 	root  string
 }
 
-func (l openedLibrary) Close() error { return errors.Join(l.Library.Close(), l.index.Close()) }
+func (l openedLibrary) Close() error {
+	return errors.Join(l.Library.Close(), l.cache.Close(), l.index.Close())
+}
 
 func (l openedLibrary) Mount(mountpoint string, o treeOptions) (tree, error) {
 	server, err := fs.Mount(mountpoint, fs.FromChain(l.Library), o.options(l.root))

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"rbdbackupfs/chain"
+	"rbdbackupfs/internal/progress"
 )
 
 // progressInterval is how often the progress is looked at.
@@ -47,7 +49,7 @@ func (a *app) await(ctx context.Context, s *session, w waiting) (finished bool, 
 		}
 		if p := status.Progress; w.progress {
 			done, total, unit := work(p)
-			bar.Update(int64(done), int64(total), unit, printable(p.Now))
+			bar.Update(done, total, unit, printable(p.Now))
 		}
 		select {
 		case <-w.until:
@@ -71,13 +73,25 @@ func (a *app) await(ctx context.Context, s *session, w waiting) (finished bool, 
 	}
 }
 
-// work is how far indexing has come: in files as long as there are some whose
-// headers aren't known, then in steps.
-func work(p chain.Progress) (done, total int, unit string) {
-	if p.FilesDone < p.FilesTotal || p.StepsTotal == 0 {
-		return p.FilesDone, p.FilesTotal, "files"
+// work is how far indexing has come: in bytes as long as compressed files aren't
+// read, in files as long as there are some whose headers aren't known, then in steps.
+func work(p chain.Progress) (done, total int64, unit string) {
+	switch {
+	case p.BytesDone < p.BytesTotal:
+		return p.BytesDone, p.BytesTotal, progress.Bytes
+	case p.FilesDone < p.FilesTotal || p.StepsTotal == 0:
+		return int64(p.FilesDone), int64(p.FilesTotal), "files"
 	}
-	return p.StepsDone, p.StepsTotal, "steps"
+	return int64(p.StepsDone), int64(p.StepsTotal), "steps"
+}
+
+// workLeft is work in words.
+func workLeft(p chain.Progress) string {
+	done, total, unit := work(p)
+	if unit == progress.Bytes {
+		return fmt.Sprintf("%s of %s", size(done), size(total))
+	}
+	return fmt.Sprintf("%d of %d %s", done, total, unit)
 }
 
 // timer is one that never fires for 0.

@@ -33,16 +33,27 @@ type backend interface {
 
 type repoOptions struct {
 	Rescan time.Duration // 0: as the file system needs it
+	Only   []string      // paths in it; nil: everything
 	Log    *slog.Logger
+}
+
+type libraryOptions struct {
+	Index     string            // a folder that the caller has locked, or ":memory:"
+	Links     map[string]string // of --link
+	Cache     string            // a folder, "" for none
+	CacheIn   string            // a folder in which one is made that goes with the library; "" for none
+	CacheSize int64             // bytes
+
+	Image string            // the one that all files are of; "": their folders tell
+	Given map[string]string // files that the user named, by path, as they were typed
 }
 
 // A repository is an opened folder tree.
 type repository interface {
 	Root() string // absolute, symbolic links resolved
 	ID() string   // stable, fit for a file name
-	// Open opens the index (a folder that the caller has locked, or ":memory:")
-	// and the library on top of it.
-	Open(index string, links map[string]string, log *slog.Logger) (library, error)
+	// Open opens the index and the library on top of it.
+	Open(o libraryOptions, log *slog.Logger) (library, error)
 	Close() error
 }
 

@@ -68,7 +68,7 @@ type fakeRepo struct{ *fakeLibrary }
 func (r fakeRepo) Root() string { return r.root }
 func (r fakeRepo) ID() string   { return "fake" }
 func (r fakeRepo) Close() error { return nil }
-func (r fakeRepo) Open(string, map[string]string, *slog.Logger) (library, error) {
+func (r fakeRepo) Open(libraryOptions, *slog.Logger) (library, error) {
 	return r.fakeLibrary, nil
 }
 

@@ -135,7 +135,7 @@ func (a *app) findJobs(ctx context.Context, path string, o jobsOptions) (*jobsPl
 	if err != nil {
 		return nil, err
 	}
-	index, err := o.indexFolder(a.backend, repo)
+	index, err := o.indexPlace(repo)
 	if err := errors.Join(err, repo.Close()); err != nil {
 		return nil, err
 	}

@@ -126,7 +126,7 @@ func (a *app) newMounter(repo, mountpoint string, o *mountOptions, flags *pflag.
 	if m.tree.Extra, err = takeFlags(o.options, flags); err != nil {
 		return nil, err
 	}
-	if m.links, err = o.linkMap(); err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
 	if _, err := o.log.check(); err != nil {

@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"rbdbackupfs/chain"
@@ -19,59 +18,6 @@ import (
 	"rbdbackupfs/internal/target"
 	"rbdbackupfs/restore"
 )
-
-const restoreHelp = `restore brings an image back as it was at SNAPSHOT, or at its latest one:
-
-    ceph:POOL/[NAMESPACE/]IMAGE   into a cluster, as a new image
-    file:PATH                     as a new, sparse raw file; needs no cluster
-    -                             as raw bytes to stdout
-
-Which cluster, and as whom, may stand behind the image, each of it optional:
-ceph:rbd/vm1?conf=/etc/ceph/b.conf&user=restore&cluster=b
-
-Nothing appears at the target before all of it is there and durable. What fails,
-or is interrupted by Ctrl-C, is undone; what a crash leaves, "rbdbackupfs jobs
---recover" ends.
-
-With --all-snapshots the new image gets every snapshot on the way from the first
-full export to SNAPSHOT, with their names, oldest first. A raw file only
-remembers the last of them. The image's metadata comes back where the backup has
-it.
-
-While the repository is mounted, the bytes come through the mount. Otherwise
-restore reads the headers of new files first, as ls does.`
-
-type restoreOptions struct {
-	repoFlags
-	all      bool
-	features string
-}
-
-func (a *app) restoreCommand() *cobra.Command {
-	var o restoreOptions
-	c := &cobra.Command{
-		Use:   "restore REPO|MOUNTPOINT IMAGE[@SNAPSHOT] TARGET",
-		Short: "Restore a snapshot to a cluster, a raw file or stdout",
-		Long:  restoreHelp,
-		Example: `  rbdbackupfs restore /srv/backup rbd/vm1@monday ceph:rbd/vm1-restored
-  rbdbackupfs restore --all-snapshots /mnt/backups rbd/vm1 ceph:rbd/vm1
-  rbdbackupfs restore /srv/backup rbd/vm1 file:/tmp/vm1.img
-  rbdbackupfs restore /srv/backup rbd/vm1@monday - | dd of=/dev/vg/vm1 bs=4M`,
-		Args: between(3, 3),
-		RunE: func(c *cobra.Command, args []string) error {
-			r, err := a.newRestoring(args[0], args[1], args[2], o)
-			if err != nil {
-				return err
-			}
-			return r.run(c.Context())
-		},
-		ValidArgsFunction: a.completeImages,
-	}
-	o.add(c.Flags())
-	c.Flags().BoolVar(&o.all, "all-snapshots", false, "restore every snapshot from the first full export to SNAPSHOT")
-	addFeatures(c.Flags(), &o.features)
-	return c
-}
 
 // A restoring is one run of "restore".
 type restoring struct {
@@ -85,12 +31,14 @@ type restoring struct {
 	log      *slog.Logger
 	begin    time.Time
 
-	src   source
-	root  string // of the repository
-	image string
-	path  []pathReport // what is restored, oldest first
-	meta  map[string]string
-	views []snapshotView
+	loose   *looseFiles // instead of repo and wanted
+	src     source
+	root    string // of the repository
+	journal string // the folder of the index that the journal is in, or memoryIndex
+	image   string
+	path    []pathReport // what is restored, oldest first
+	meta    map[string]string
+	views   []snapshotView
 }
 
 // newRestoring checks the command line.
@@ -126,14 +74,11 @@ func (r *restoring) run(ctx context.Context) (err error) {
 		}
 		defer func() { err = errors.Join(err, to.Close()) }()
 	}
-	if r.src, r.root, err = r.app.openSource(ctx, r.repo, "restore", r.o.repoFlags, r.log); err != nil {
+	if err := r.openSource(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.src.Close()) }()
-	if err := r.checkPlaces(); err != nil {
-		return err
-	}
-	if r.image, r.path, err = findPath(ctx, r.src, r.root, r.wanted); err != nil {
+	if err := r.findPath(ctx); err != nil {
 		return err
 	}
 	for _, p := range r.path {
@@ -152,6 +97,36 @@ func (r *restoring) run(ctx context.Context) (err error) {
 		return r.toStdout(ctx)
 	}
 	return r.toTarget(ctx, to)
+}
+
+// openSource opens the repository, or what stands for it.
+func (r *restoring) openSource(ctx context.Context) (err error) {
+	if r.loose != nil {
+		r.root = r.loose.root
+		src, err := r.openLoose(ctx)
+		if err == nil {
+			r.src = src
+		}
+		return err
+	}
+	if r.src, r.root, err = r.app.openSource(ctx, r.repo, "restore", r.o.repoFlags, r.log); err != nil {
+		return err
+	}
+	r.journal = r.src.Index()
+	return nil
+}
+
+// findPath finds what is to be restored.
+func (r *restoring) findPath(ctx context.Context) (err error) {
+	if r.loose != nil {
+		r.path, err = r.findLoosePath(ctx)
+		return err
+	}
+	if err := r.checkPlaces(); err != nil {
+		return err
+	}
+	r.image, r.path, err = findPath(ctx, r.src, r.root, r.wanted)
+	return err
 }
 
 // openTarget opens the target, where nothing may be in the way.
@@ -273,7 +248,7 @@ func (r *restoring) points() []restore.Point {
 
 func (r *restoring) toTarget(ctx context.Context, to target.Target) (err error) {
 	manager, err := restore.New(restore.Options{
-		Target: to, Journal: journalOf(r.src.Index()), Features: r.features, Logger: r.log,
+		Target: to, Journal: journalOf(r.journal), Features: r.features, Logger: r.log,
 	})
 	if err != nil {
 		return err
@@ -335,7 +310,7 @@ func (r *restoring) await(ctx context.Context, job *restore.Restore) error {
 func (r *restoring) failed(ctx context.Context, err error, report restore.Report) error {
 	left := "nothing is left at " + r.where.destination(r.to)
 	if report.State == restore.StateBroken {
-		left = "what is left at " + r.where.destination(r.to) + " is undone by: rbdbackupfs jobs --recover --index " + r.src.Index() + " " + r.root
+		left = "what is left at " + r.where.destination(r.to) + " is undone by: rbdbackupfs jobs --recover --index " + r.journal + " " + r.root
 	}
 	if ctx.Err() != nil && report.State != restore.StateBroken {
 		return errors.New("interrupted; " + left)

@@ -35,7 +35,6 @@ type mounter struct {
 	o          *mountOptions
 	repo       string // absolute
 	mountpoint string // absolute
-	links      map[string]string
 	tree       treeOptions
 	importTo   *targetURL // nil: no import/
 	features   []string   // of images that are restored; nil: the export's own
@@ -91,7 +90,7 @@ func (m *mounter) run(ctx context.Context) (err error) {
 // open opens the target of imports and the session. A target that can't be used
 // is told of before anything is mounted, or even indexed.
 func (m *mounter) open(ctx context.Context, repo repository) error {
-	index, err := m.places(repo)
+	o, err := m.places(repo)
 	if err != nil {
 		return err
 	}
@@ -101,7 +100,7 @@ func (m *mounter) open(ctx context.Context, repo repository) error {
 			return err
 		}
 	}
-	if err = m.openSession(ctx, repo, index); err == nil {
+	if err = m.openSession(ctx, repo, o); err == nil {
 		if err = m.startImports(to); err != nil {
 			err = errors.Join(err, m.session.Close())
 		}
@@ -113,41 +112,44 @@ func (m *mounter) open(ctx context.Context, repo repository) error {
 }
 
 // places chooses the index, and makes sure that nothing lies in anything else.
-func (m *mounter) places(repo repository) (index string, err error) {
-	index, err = m.o.indexFolder(m.app.backend, repo)
+func (m *mounter) places(repo repository) (libraryOptions, error) {
+	o, err := m.o.library(m.app.backend, repo)
 	if err != nil {
-		return "", err
+		return o, err
 	}
 	places := []place{{"REPO", repo.Root()}, {"MOUNT", m.mountpoint}}
-	if index != memoryIndex {
-		places = append(places, place{"index", index})
+	if o.Index != memoryIndex {
+		places = append(places, place{"index", o.Index})
+	}
+	if o.Cache != "" && m.o.cache != "" {
+		places = append(places, place{"cache", o.Cache})
 	}
 	if m.importTo != nil && m.importTo.kind == kindFolder {
 		places = append(places, place{"the target of --import", m.importTo.path})
 	}
-	return index, m.app.backend.CheckOverlap(places...)
+	return o, m.app.backend.CheckOverlap(places...)
 }
 
 // openSession locks the index and starts to read the repository. That goes on
 // until the end of the mount, and not just until a signal asks for it.
-func (m *mounter) openSession(ctx context.Context, repo repository, index string) (err error) {
+func (m *mounter) openSession(ctx context.Context, repo repository, o libraryOptions) (err error) {
 	owner := daemon.Owner{PID: os.Getpid(), Command: "mount", Started: m.app.now(), Mountpoint: m.mountpoint}
-	m.session, err = openSession(ctx, repo, index, m.links, owner, m.log.Logger)
+	m.session, err = openSession(ctx, repo, o, owner, m.log.Logger)
 	if locked := (*daemon.LockedError)(nil); errors.As(err, &locked) {
 		return fmt.Errorf("%w; %s", locked, lockedCure(locked.Owner))
 	}
 	if err != nil {
 		return err
 	}
-	if err := m.log.UseFolder(index); err != nil {
+	if err := m.log.UseFolder(o.Index); err != nil {
 		return errors.Join(err, m.session.Close())
 	}
-	m.source = &localSource{lib: m.session.lib, journal: journalOf(index), daemon: daemonReport{
+	m.source = &localSource{lib: m.session.lib, journal: journalOf(o.Index), daemon: daemonReport{
 		PID: os.Getpid(), Started: m.app.now(), Version: newVersionReport("").Version,
-		Mountpoint: m.mountpoint, Index: index, Log: m.log.where,
+		Mountpoint: m.mountpoint, Index: o.Index, Log: m.log.where,
 	}}
-	if index != memoryIndex {
-		m.source.daemon.Socket = daemon.SocketPath(index)
+	if o.Index != memoryIndex {
+		m.source.daemon.Socket = daemon.SocketPath(o.Index)
 	}
 	return nil
 }
@@ -257,8 +259,7 @@ func (m *mounter) announce(complete bool, parent *daemon.Parent) error {
 	line := fmt.Sprintf("mounted %s at %s: %s, %s", m.session.root, m.mountpoint,
 		count(status.Images, "image"), count(status.Snapshots, "snapshot"))
 	if !complete {
-		done, total, unit := work(status.Progress)
-		line += fmt.Sprintf(" so far; indexing %d of %d %s goes on, see: rbdbackupfs status %s", done, total, unit, m.mountpoint)
+		line += fmt.Sprintf(" so far; indexing %s goes on, see: rbdbackupfs status %s", workLeft(status.Progress), m.mountpoint)
 	}
 	fmt.Fprintln(out, printable(line))
 	if m.imports != nil {

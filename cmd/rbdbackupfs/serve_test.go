@@ -53,6 +53,31 @@ func TestMountSaysThatIndexingGoesOn(t *testing.T) {
 	}
 }
 
+func TestWork(t *testing.T) {
+	for _, test := range []struct {
+		p          chain.Progress
+		want, line string
+	}{
+		{chain.Progress{}, "0 of 0 files", "listing the folders"},
+		{chain.Progress{Listed: true, FilesDone: 1, FilesTotal: 3}, "1 of 3 files", "1 of 3 files, 0 of 0 steps"},
+		{
+			chain.Progress{Listed: true, FilesDone: 1, FilesTotal: 3, BytesDone: 1 << 30, BytesTotal: 5 << 29, Now: "a.gz"},
+			"1.0 GiB of 2.5 GiB", "1 of 3 files, 0 of 0 steps, 1.0 GiB of 2.5 GiB that are compressed, now a.gz",
+		},
+		{
+			chain.Progress{Listed: true, FilesDone: 3, FilesTotal: 3, BytesDone: 9, BytesTotal: 9, StepsDone: 4, StepsTotal: 6},
+			"4 of 6 steps", "3 of 3 files, 4 of 6 steps",
+		},
+	} {
+		if got := workLeft(test.p); got != test.want {
+			t.Errorf("%+v: %q, want %q", test.p, got, test.want)
+		}
+		if got := indexing(test.p); got != test.line {
+			t.Errorf("%+v: %q, want %q", test.p, got, test.line)
+		}
+	}
+}
+
 func TestMountIsUsableOnceAllChainsAreKnown(t *testing.T) {
 	f := newFake(t.TempDir())
 	f.status = chain.Status{Images: 2, Pending: 1}
@@ -180,7 +205,7 @@ func TestIndexThatCannotBeClosed(t *testing.T) {
 	f := newFake(t.TempDir())
 	f.stuck = make(chan struct{})
 	defer close(f.stuck)
-	s, err := openSession(t.Context(), fakeRepo{f}, t.TempDir(), nil, daemon.Owner{}, slog.New(slog.DiscardHandler))
+	s, err := openSession(t.Context(), fakeRepo{f}, libraryOptions{Index: t.TempDir()}, daemon.Owner{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ func servedConformance(t *testing.T) (*localSource, *remoteSource) {
 		t.Fatal(err)
 	}
 	index := t.TempDir()
-	session, err := openSession(t.Context(), repo, index, nil, daemon.Owner{Mountpoint: "/mnt"}, log)
+	session, err := openSession(t.Context(), repo, libraryOptions{Index: index}, daemon.Owner{Mountpoint: "/mnt"}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -257,10 +257,6 @@ func mountStatus(ctx context.Context, mountpoint string) (statusReport, error) {
 // openSource opens REPO or MOUNTPOINT: the running mount, if it has the index,
 // else the repository itself. The command is who then holds the index.
 func (a *app) openSource(ctx context.Context, path, command string, flags repoFlags, log *slog.Logger) (source, string, error) {
-	links, err := flags.linkMap()
-	if err != nil {
-		return nil, "", err
-	}
 	resolved, mountpoint, err := findMount(path)
 	if err != nil {
 		return nil, "", err
@@ -282,29 +278,29 @@ func (a *app) openSource(ctx context.Context, path, command string, flags repoFl
 	if err != nil {
 		return nil, "", err
 	}
-	src, err := a.openRepoSource(ctx, repo, command, flags, links, log)
+	src, err := a.openRepoSource(ctx, repo, command, flags, log)
 	if err != nil {
 		return nil, "", errors.Join(err, repo.Close())
 	}
 	return src, repo.Root(), nil
 }
 
-func (a *app) openRepoSource(ctx context.Context, repo repository, command string, flags repoFlags, links map[string]string, log *slog.Logger) (source, error) {
-	index, err := flags.indexFolder(a.backend, repo)
+func (a *app) openRepoSource(ctx context.Context, repo repository, command string, flags repoFlags, log *slog.Logger) (source, error) {
+	o, err := flags.library(a.backend, repo)
 	if err != nil {
 		return nil, err
 	}
 	owner := daemon.Owner{PID: os.Getpid(), Command: command, Started: a.now()}
-	session, err := openSession(ctx, repo, index, links, owner, log)
+	session, err := openSession(ctx, repo, o, owner, log)
 	if locked := (*daemon.LockedError)(nil); errors.As(err, &locked) && locked.Owner.Mount() {
-		if len(links) > 0 {
+		if len(o.Links) > 0 {
 			a.complain("--link changes nothing here: the mount at " + locked.Owner.Mountpoint + " has its own links")
 		}
-		client := daemon.NewClient(daemon.SocketPath(index))
+		client := daemon.NewClient(daemon.SocketPath(o.Index))
 		if err := client.Await(ctx, answerPatience); err != nil {
 			return nil, fmt.Errorf("%w: %w", locked, err)
 		}
-		return &remoteSource{client, locked.Owner.Mountpoint, index}, repo.Close()
+		return &remoteSource{client, locked.Owner.Mountpoint, o.Index}, repo.Close()
 	}
 	if err != nil {
 		return nil, err

@@ -130,6 +130,9 @@ func indexing(p chain.Progress) string {
 		return "listing the folders"
 	}
 	line := fmt.Sprintf("%d of %d files, %d of %d steps", p.FilesDone, p.FilesTotal, p.StepsDone, p.StepsTotal)
+	if p.BytesDone < p.BytesTotal {
+		line += fmt.Sprintf(", %s of %s that are compressed", size(p.BytesDone), size(p.BytesTotal))
+	}
 	if p.Now != "" {
 		line += ", now " + p.Now
 	}

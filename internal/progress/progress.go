@@ -33,6 +33,7 @@ type Reporter struct {
 	start    time.Time
 	next     time.Time // when something is shown
 	bar      *progressbar.ProgressBar
+	unit     string // that the bar was drawn with
 	shown    bool
 }
 
@@ -86,6 +87,11 @@ func (r *Reporter) Finish(done bool) {
 }
 
 func (r *Reporter) draw(done, total int64, unit, at string) {
+	if r.bar != nil && r.unit != unit && (r.unit == Bytes || unit == Bytes) {
+		_ = r.bar.Clear() // it can't go from sizes to numbers
+		r.bar = nil
+	}
+	r.unit = unit
 	if r.bar == nil {
 		r.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(r.w),

@@ -98,3 +98,17 @@ func TestInterruptedWorkIsNotDone(t *testing.T) {
 		t.Errorf("got %q", out.String())
 	}
 }
+
+// A bar that was drawn with sizes goes on with numbers.
+func TestUnitsChange(t *testing.T) {
+	var out strings.Builder
+	c := &clock{at: time.Unix(0, 0)}
+	r := New(&out, true, "indexing", c.now)
+	c.advance(Patience)
+	r.Update(1<<20, 4<<20, Bytes, "a.gz")
+	before := out.Len()
+	r.Update(1, 4, "files", "a.gz")
+	if got := out.String()[before:]; strings.Contains(got, "iB") || strings.Contains(got, " B") || !strings.Contains(got, "(1/4)") {
+		t.Errorf("%q", got)
+	}
+}

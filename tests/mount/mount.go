@@ -134,6 +134,7 @@ func (m *Mount) Kill() {
 // Again mounts once more, with the same index, after Kill or an umount.
 func (m *Mount) Again() {
 	m.t.Helper()
+	m.stopped = false
 	m.mount()
 }
 

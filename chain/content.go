@@ -21,6 +21,7 @@ type content struct {
 	ctx    context.Context //nolint:containedctx // io.ReaderAt has none; a content lives for one call
 	cache  *packed.Cache
 	packed *packed.Map // nil for a file that isn't packed
+	where  string      // what commands in messages call the file
 
 	scanned *atomic.Int64 // gets how far the file is read; nil where nobody asks
 }
@@ -44,7 +45,7 @@ func (l *Library) open(ctx context.Context, name string, pin repo.Pin, m *packed
 	if err != nil {
 		return nil, err
 	}
-	return &content{Handle: h, ctx: ctx, cache: l.cache, packed: m}, nil
+	return &content{Handle: h, ctx: ctx, cache: l.cache, packed: m, where: l.where(name)}, nil
 }
 
 // Size is that of the content.
@@ -153,7 +154,7 @@ func cutTar(base string) (rest string, isTar bool) {
 
 // packedFault is the fault that an error of unpacking stands for; nil for one of
 // the source.
-func packedFault(name string, codec packed.Codec, err error) *fault {
+func packedFault(where string, codec packed.Codec, err error) *fault {
 	var e *packed.Error
 	if !errors.As(err, &e) {
 		return nil
@@ -165,7 +166,7 @@ func packedFault(name string, codec packed.Codec, err error) *fault {
 	case errors.Is(e, packed.ErrUnsupported):
 		f.kind = KindUnsupported
 	}
-	f.cure = strings.ReplaceAll(e.Hint, "FILE", shellWord(name))
+	f.cure = strings.ReplaceAll(e.Hint, "FILE", shellWord(where))
 	if f.cure == "" {
 		f.cure = "Copy the file again, or make the export again"
 	}

@@ -1,9 +1,9 @@
 // Package chain is the domain: images, snapshots, how backup files link, and a
 // View, the bytes of an image at one snapshot.
 //
-//	repo.Watch ──▶ files ──▶ scan: headers ──▶ plan: a tree of ──▶ build: extents ──▶ Image
-//	 (what lies            (fileInfo, kept    cheapest paths     into the index     served
-//	  there)                as a note)        from nothing)      (node by node)
+//	repo.Watch ──▶ scan: headers ──▶ place: which ──▶ plan: a tree of ──▶ build: extents ──▶ Image
+//	 (what lies    (fileInfo, kept   image each is    cheapest paths     into the index     served
+//	  there)        as a note)       of (layout)      from nothing)      (node by node)
 //
 //	View.ReadAt ──▶ index: [off,len) is bytes p.. of node n ──▶ source of n ──▶ repo.Handle
 //

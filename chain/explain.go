@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // explain fills in the problems and the states of the files.
@@ -29,6 +27,8 @@ func (p *planner) explain() {
 	p.explainMissing()
 	p.explainCycles()
 	p.explainLinks()
+	p.explainShort()
+	p.noteLinks()
 	slices.SortFunc(p.problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Snapshot, b.Snapshot), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Reason, b.Reason))
 	})
@@ -125,6 +125,9 @@ func (p *planner) telling(v vertex) *step {
 
 func (p *planner) lack(s *step) (reason, cure string, kind Kind) {
 	need := vertex{name: s.from}
+	if why := p.suspects[s]; why != "" {
+		return why, p.trustCure(s), KindSuspicious
+	}
 	if o := p.overruledBefore(s); o != nil {
 		return fmt.Sprintf("builds on %s in its own file, and --link names another file for that", quoted(o.to)),
 			fmt.Sprintf("Move %s to a folder of its own, or use --link %s=%s instead",
@@ -145,7 +148,7 @@ func (p *planner) lack(s *step) (reason, cure string, kind Kind) {
 		return fmt.Sprintf("needs %s, which can't be served either", quoted(s.from)),
 			"See " + quoted(p.image+"@"+p.origin(need).label()), KindMissingParent
 	}
-	reason, cure = p.lackFile(s.from)
+	reason, cure = p.lackFile(s)
 	return reason, cure, KindMissingParent
 }
 
@@ -175,17 +178,39 @@ func (p *planner) origin(v vertex) vertex {
 }
 
 // lackFile says of a snapshot that no usable file ends at, which could.
-func (p *planner) lackFile(need string) (reason, cure string) {
+func (p *planner) lackFile(s *step) (reason, cure string) {
+	need := s.from
 	for _, f := range p.files {
 		if f.fault != nil && f.claims(need) {
 			return fmt.Sprintf("needs %s, and the file that ends there is %s: %s", quoted(need), f.fault.kind, quoted(f.shown())), f.fault.cure
 		}
 	}
 	reason = fmt.Sprintf("needs %s, and no file ends there", quoted(need))
-	if f := p.guess(need); f != "" {
-		return reason, fmt.Sprintf("Try --link %s=%s", shellWord(f), shellWord(need))
+	if f := p.guess(need); f != nil {
+		link := fmt.Sprintf("--link %s=%s", shellWord(f.shown()), shellWord(need))
+		if f.fault == nil && !fits(&f.steps[len(f.steps)-1], p.wanted[need]) {
+			return reason, fmt.Sprintf("If %s is what ends there, though its size is another one, say so with %s", quoted(f.shown()), link)
+		}
+		return reason, "Try " + link
+	}
+	if f := p.onlyNameless(need, func(*planFile) bool { return p.infer }); f != nil {
+		return reason, fmt.Sprintf("If %s is what ends there, say so with --link %s=%s", quoted(f.shown()), shellWord(f.shown()), shellWord(need))
+	}
+	if p.elsewhere != nil {
+		if c := p.elsewhere(s.file, need); c != nil {
+			return reason + " whose name says that it is of this image", p.joinCure(s, c)
+		}
 	}
 	return reason, fmt.Sprintf("Add the export that ends at %s, or name the file that holds it with --link FILE=%s", quoted(need), shellWord(need))
+}
+
+// joinCure says how to have a step and a file of another image be of one.
+func (p *planner) joinCure(s *step, c *candidate) string {
+	if !c.ends {
+		return fmt.Sprintf("If it is %s, say so with --link %s=%s", quoted(c.file), shellWord(c.file), shellWord(p.image+"@"+s.from))
+	}
+	return fmt.Sprintf("%s ends there. If both are of one image, say so with --link %s=%s, or with --layout plain if each folder is one",
+		quoted(c.file), shellWord(s.file.shown()), shellWord(c.image+"@"+s.to))
 }
 
 // circular tells whether the steps before s lead back to where s ends.
@@ -218,13 +243,13 @@ func (f *planFile) claims(snapshot string) bool {
 
 // guess returns the file that most probably holds a snapshot that no file
 // ends at: one without a name of its own that has it in its base name.
-func (p *planner) guess(snapshot string) string {
+func (p *planner) guess(snapshot string) *planFile {
 	for _, f := range p.files {
 		if f.link == "" && containsWord(f.base(), snapshot) && p.couldEnd(f, snapshot) {
-			return f.shown()
+			return f
 		}
 	}
-	return p.onlyNameless(snapshot)
+	return p.onlyNameless(snapshot, func(f *planFile) bool { return f.typed != "" })
 }
 
 // couldEnd tells whether --link could make a file end at a snapshot that
@@ -312,56 +337,4 @@ func (p *planner) explainLinks() {
 			Cure:   "Remove the --link: a name in a file can't be overruled",
 		})
 	}
-}
-
-func files(steps []*step) string {
-	names := make([]string, 0, 3)
-	for i, s := range steps {
-		if i == 2 && len(steps) > 3 {
-			names = append(names, fmt.Sprintf("and %d more", len(steps)-2))
-			break
-		}
-		names = append(names, quoted(s.file.shown()))
-	}
-	return strings.Join(names, ", ")
-}
-
-// quoted shows a snapshot's name, with quotes where it isn't plain.
-func quoted(name string) string {
-	if name != "" && strings.IndexFunc(name, func(r rune) bool { return r <= ' ' || r == '"' || r > '~' }) < 0 {
-		return name
-	}
-	return fmt.Sprintf("%q", name)
-}
-
-const plainInShell = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,:@%+"
-
-// shellWord makes a word that a shell reads as name. It is one line.
-func shellWord(name string) string {
-	if strings.IndexFunc(name, func(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }) >= 0 {
-		return escaped(name)
-	}
-	if name != "" && strings.Trim(name, plainInShell) == "" {
-		return name
-	}
-	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
-}
-
-// escaped is the form that bash, ksh and zsh have for bytes that don't print.
-func escaped(name string) string {
-	var b strings.Builder
-	b.WriteString("$'")
-	for _, c := range []byte(name) {
-		switch {
-		case c == '\'' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c < ' ' || c >= 0x7f:
-			fmt.Fprintf(&b, `\x%02x`, c)
-		default:
-			b.WriteByte(c)
-		}
-	}
-	b.WriteByte('\'')
-	return b.String()
 }

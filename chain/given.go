@@ -1,12 +1,6 @@
 package chain
 
-import (
-	"fmt"
-	"strings"
-)
-
-// sector is what the size of a disk is a multiple of, bytes.
-const sector = 512
+import "path/filepath"
 
 // shown is what messages call a file: as the user typed it, or its path below the
 // repository.
@@ -17,37 +11,28 @@ func (l *Library) shown(name string) string {
 	return name
 }
 
-// takeGiven takes a file without a banner, which the user named, for a raw export
-// if it could be one; content is the size of what is in it. One that is named like
-// a compressed file is corrupt instead.
-func (info *fileInfo) takeGiven(content int64, shown string) {
-	if info.Fault == nil || !info.Fault.maybeRaw || info.Fault.kind != KindUnsupported {
-		return
+// where is what commands in messages call a file: they may be typed anywhere.
+func (l *Library) where(name string) string {
+	if typed, ok := l.given[name]; ok {
+		return typed
 	}
-	if content%sector == 0 {
-		info.Fault, info.Kind = nil, kindRaw
-		info.Format = strings.Replace(info.Format, "unknown", "raw", 1)
-		info.Steps = []stepInfo{{HasSize: true, Size: content, Bytes: content}}
-		return
-	}
-	info.Fault = &fault{
-		kind: KindUnsupported, offset: -1, maybeRaw: true,
-		reason: fmt.Sprintf("has no banner of an rbd export, and its %d bytes aren't whole sectors, as a raw export's are", content),
-		cure:   fmt.Sprintf("If it is one all the same, use --link %s=SNAPSHOT; if it was cut off, make the export again", shellWord(shown)),
-	}
+	return filepath.Join(l.repo.Root(), name)
 }
 
-// onlyNameless returns the one file of those the user named that --link could make
-// end at a snapshot; "" where there are more, or none.
-func (p *planner) onlyNameless(snapshot string) (only string) {
+// onlyNameless returns the one file of some that --link could make end at a snapshot;
+// nil where there are more, or none.
+func (p *planner) onlyNameless(snapshot string, of func(*planFile) bool) (only *planFile) {
 	for _, f := range p.files {
-		if f.typed == "" || f.link != "" || !p.couldEnd(f, snapshot) {
+		if !of(f) || f.link != "" || f.fault != nil && f.fault.sideCar || !p.couldEnd(f, snapshot) {
 			continue
 		}
-		if only != "" {
-			return ""
+		if f.fault == nil && !fits(&f.steps[len(f.steps)-1], p.wanted[snapshot]) {
+			continue
 		}
-		only = f.typed
+		if only != nil {
+			return nil
+		}
+		only = f
 	}
 	return only
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"rbdbackupfs/index"
+	"rbdbackupfs/internal/layout"
 	"rbdbackupfs/internal/packed"
 	"rbdbackupfs/repo"
 )
@@ -22,16 +22,17 @@ import (
 type Options struct {
 	Repo  *repo.Repo
 	Index *index.Index
-	// Links says of backup files at which snapshot they end. A key is a path
-	// below the repository, an absolute path, or a base name.
+	// Links says of backup files at which snapshot they end, as [IMAGE@]SNAPSHOT. A
+	// key is a path below the repository, an absolute path, or a base name.
 	Links map[string]string
+	// TrustNames has files linked by names that nothing vouches for.
+	TrustNames bool
 	// Logger gets what no call returns; nil drops it.
 	Logger *slog.Logger
 	// Cache gives what is in compressed files. Default: one that keeps nothing on disk.
 	Cache *packed.Cache
-	// ImageOf says which image a file belongs to, by its path below the repository.
-	// Default: its folder.
-	ImageOf func(path string) string
+	// Layout says which image a file belongs to. Default: its folder.
+	Layout *layout.Rules
 	// Given are files that the user named one by one, by path, and as they were
 	// typed, which messages use. A raw one may have any name.
 	Given map[string]string
@@ -45,10 +46,11 @@ type Library struct {
 	repo    *repo.Repo
 	ix      *index.Index
 	cache   *packed.Cache
-	imageOf func(path string) string // nil for the default
+	layout  *layout.Rules
 	given   map[string]string
 	log     *slog.Logger
 	links   map[string]string
+	trust   bool
 	workers int
 
 	listed chan struct{}
@@ -56,14 +58,21 @@ type Library struct {
 	wake   *sync.Cond // on mu: there is something to do, or the end has come
 
 	mu       sync.Mutex
+	files    map[string]*fileState
+	folders  map[string]*folderState
+	groups   map[string]*groupState
 	images   map[string]*imageState
+	moved    map[*groupState]bool // places in them have to be looked at again
+	touched  map[*imageState]bool // to be queued
 	places   map[string]repo.File // folders and hidden paths worth a word
 	notes    map[string]*fileInfo // of files not seen yet in this session
 	verdicts map[string]verdict
 	subs     map[int]func(Event)
 	nextSub  int
-	queue    []*imageState
+	queue    []work
 	busy     int
+	reading  int             // folders that are queued, or being read
+	held     bool            // no image is built before all folders are read
 	fresh    map[string]bool // files that were unsettled when first listed
 	isListed bool
 	isIdle   bool // nothing was left to do once
@@ -95,8 +104,17 @@ func Open(o Options) (*Library, error) {
 			return nil, err
 		}
 	}
+	if o.Layout == nil {
+		var err error
+		if o.Layout, err = layout.New(layout.Config{Layout: layout.Plain, Root: filepath.Base(o.Repo.Root())}); err != nil {
+			return nil, err
+		}
+	}
 	l := &Library{
-		repo: o.Repo, ix: o.Index, cache: o.Cache, imageOf: o.ImageOf, given: o.Given, log: o.Logger, links: o.Links, workers: o.Workers,
+		repo: o.Repo, ix: o.Index, cache: o.Cache, layout: o.Layout, given: o.Given, log: o.Logger,
+		links: o.Links, trust: o.TrustNames, workers: o.Workers,
+		files: map[string]*fileState{}, folders: map[string]*folderState{}, groups: map[string]*groupState{},
+		moved: map[*groupState]bool{}, touched: map[*imageState]bool{}, held: o.Layout.Guesses(),
 		listed: make(chan struct{}), idle: make(chan struct{}),
 		images: map[string]*imageState{}, places: map[string]repo.File{}, notes: map[string]*fileInfo{},
 		verdicts: map[string]verdict{}, subs: map[int]func(Event){}, fresh: map[string]bool{},
@@ -159,31 +177,16 @@ func (l *Library) knows(name string, pin repo.Pin) bool {
 	if info := l.notes[name]; info != nil {
 		return info.Pin == pin
 	}
-	if f := l.file(name); f != nil && f.info != nil {
+	if f := l.files[name]; f != nil && f.info != nil {
 		return f.info.Pin == pin || f.pin == pin && f.damage != nil
 	}
 	return false
 }
 
-// imageName is the image that a file belongs to: its folder, unless told otherwise.
-func (l *Library) imageName(name string) string {
-	if l.imageOf != nil {
-		return l.imageOf(name)
-	}
-	if dir := path.Dir(name); dir != "." {
-		return dir
-	}
-	return filepath.Base(l.repo.Root())
-}
+// imagesKnown tells, with mu held, whether it is known which images there are.
+func (l *Library) imagesKnown() bool { return l.isListed && (l.layout.ByPath() || !l.held) }
 
-func (l *Library) file(name string) *fileState {
-	if img := l.images[l.imageName(name)]; img != nil {
-		return img.files[name]
-	}
-	return nil
-}
-
-// Listed is closed once the folder tree has been read.
+// Listed is closed once it is known which images there are.
 func (l *Library) Listed() <-chan struct{} { return l.listed }
 
 // Idle is closed once everything found at the start is indexed.
@@ -194,7 +197,7 @@ func (l *Library) Idle() <-chan struct{} { return l.idle }
 func (l *Library) Names() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.isListed {
+	if !l.imagesKnown() {
 		return nil
 	}
 	names := slices.Sorted(maps.Keys(l.images))
@@ -205,9 +208,9 @@ func (l *Library) Names() []string {
 // known or ctx ends. Errors: ErrNotFound, ErrPending when ctx ended first.
 func (l *Library) Image(ctx context.Context, name string) (*Image, error) {
 	l.mu.Lock()
-	img, isListed := l.images[name], l.isListed
+	img, known := l.images[name], l.imagesKnown()
 	l.mu.Unlock()
-	if img == nil && !isListed {
+	if img == nil && !known {
 		select {
 		case <-l.listed:
 			return l.Image(ctx, name)
@@ -225,7 +228,7 @@ func (l *Library) Image(ctx context.Context, name string) (*Image, error) {
 			return nil, ErrPending
 		}
 	}
-	if now := img.current.Load(); now.visible() {
+	if now := img.current.Load(); now != nil && now.visible() {
 		return now, nil
 	}
 	return nil, ErrNotFound
@@ -253,14 +256,4 @@ func (l *Library) tell(e Event) {
 	for _, notify := range subs {
 		notify(e)
 	}
-}
-
-// linkOf returns what --link says of a file.
-func (l *Library) linkOf(name string) string {
-	for _, key := range []string{name, filepath.Join(l.repo.Root(), name), path.Base(name)} {
-		if snap, ok := l.links[key]; ok {
-			return snap
-		}
-	}
-	return ""
 }

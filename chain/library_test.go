@@ -30,7 +30,7 @@ func run(t *testing.T, dir, indexDir string) *Library {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Open(Options{Repo: r, Index: ix, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	l, err := Open(Options{Repo: r, Index: ix, TrustNames: true, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,14 +36,38 @@ type plan struct {
 	problems []Problem
 	compare  []comparison // would decide what is ambiguous
 	states   map[*planFile]string
+	links    map[stepKey]Link // of the parts of all files that are known
+}
+
+// A stepKey is a part of a file.
+type stepKey struct {
+	path string
+	part int
+}
+
+// planRules are what a plan depends on besides its files.
+type planRules struct {
+	// verdict says whether two nodes hold the same bytes, as far as is known.
+	verdict func(comparison) verdict
+	// infer has names be looked for in paths.
+	infer bool
+	// trust has steps linked by names that something speaks against.
+	trust bool
+	// elsewhere returns a file of another image that may end at a snapshot which a
+	// file needs, nil for none; it may be nil itself.
+	elsewhere func(f *planFile, need string) *candidate
 }
 
 // A planner makes one plan. The graph's vertices are snapshots, its edges are
 // steps; the plan is the tree of cheapest paths from nothing.
 type planner struct {
 	plan
+	planRules
 	files     []*planFile
-	same      func(comparison) verdict
+	named     map[string]bool    // names that headers give, or the user
+	wanted    map[string][]want  // by snapshots that no header names as an end
+	bases     map[string]int     // how many files have a base name
+	suspects  map[*step]string   // steps that nothing is built by, and why
 	full      []*step            // those that start from nothing
 	fromIndex map[string][]*step // the others, by start
 	claims    map[vertex][]*step // all, by end; none of faulty files
@@ -63,9 +87,10 @@ type ambiguity struct {
 
 // makePlan plans one image. It depends on its arguments alone, and not on the
 // order of the files.
-func makePlan(image string, files []*planFile, sameBytes func(comparison) verdict) *plan {
+func makePlan(image string, files []*planFile, rules planRules) *plan {
 	p := &planner{
-		plan: plan{image: image, states: map[*planFile]string{}}, files: slices.Clone(files), same: sameBytes,
+		plan: plan{image: image, states: map[*planFile]string{}, links: map[stepKey]Link{}}, planRules: rules, files: slices.Clone(files),
+		wanted: map[string][]want{}, bases: map[string]int{}, suspects: map[*step]string{},
 		fromIndex: map[string][]*step{}, claims: map[vertex][]*step{},
 		linked: map[vertex][]*step{}, ambiguous: map[vertex]*ambiguity{}, origins: map[vertex]vertex{},
 	}
@@ -83,14 +108,15 @@ func makePlan(image string, files []*planFile, sameBytes func(comparison) verdic
 
 // collect turns the files into steps.
 func (p *planner) collect() {
-	named := p.headerNames()
+	p.named = p.headerNames()
+	p.findWanted()
 	for _, f := range p.files {
 		if f.fault != nil {
 			continue
 		}
 		ends := map[vertex]*step{}
 		for part := range f.steps {
-			s := newStep(f, part, named)
+			s := p.newStep(f, part)
 			if s.full {
 				p.full = append(p.full, s)
 			} else {
@@ -218,9 +244,14 @@ func (p *planner) relax(q *queue, from *planNode, steps []*step) bool {
 	}
 	groups := map[vertex][]*step{}
 	for _, s := range steps {
-		if p.usable(s) {
-			groups[s.vertex()] = append(groups[s.vertex()], s)
+		if !p.usable(s) {
+			continue
 		}
+		if why := p.suspect(from, s); why != "" {
+			p.suspects[s] = why
+			continue
+		}
+		groups[s.vertex()] = append(groups[s.vertex()], s)
 	}
 	found := map[vertex]*ambiguity{}
 	for v, group := range groups {
@@ -280,7 +311,7 @@ func (p *planner) judge(nodes []*planNode) (open []comparison, agree bool) {
 			first[kind] = n
 			continue
 		}
-		switch c := (comparison{first[kind], n}); p.same(c) {
+		switch c := (comparison{first[kind], n}); p.verdict(c) {
 		case undecided:
 			open = append(open, c)
 		case different:
@@ -296,7 +327,7 @@ func (p *planner) serveAlone() {
 	alone := map[vertex]bool{}
 	for _, s := range p.full {
 		v := s.vertex()
-		own := vertex{s.to, s.file.base()}
+		own := vertex{s.to, p.own(s.file)}
 		if (p.ambiguous[v] == nil && !p.overruled(s)) || alone[own] || p.served[own] != nil {
 			continue
 		}

@@ -17,13 +17,13 @@ import (
 // claims and gaps are the rule.
 func drawScene(t *rapid.T) *scene {
 	s := &scene{verdicts: map[[2]string]verdict{}}
-	name := rapid.SampledFrom([]string{"s1", "s2", "s3", "s4", "f0", "f1"})
+	name := rapid.SampledFrom([]string{"s1", "s2", "last", "2024-05-01", "f0", "f1"})
 	links := rapid.Bool().Draw(t, "links")
 	for i := range rapid.IntRange(1, 10).Draw(t, "files") {
 		f := &planFile{
 			path: fmt.Sprintf("f%d.diff", i), pin: repo.Pin{Inode: uint64(i + 1)}, info: &fileInfo{},
 			kind:    rapid.SampledFrom([]fileKind{kindDiff, kindDiff, kindContainer, kindRaw}).Draw(t, "kind"),
-			modTime: time.Unix(rapid.Int64Range(0, 3).Draw(t, "mtime"), 0),
+			modTime: time.Unix(40*rapid.Int64Range(0, 3).Draw(t, "mtime"), 0),
 		}
 		f.steps = drawSteps(t, f.kind, name)
 		switch state := rapid.IntRange(0, 9).Draw(t, "state"); {
@@ -71,17 +71,33 @@ func drawSteps(t *rapid.T, kind fileKind, name *rapid.Generator[string]) (steps 
 func TestRandomPlans(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawScene(t)
-		p := makePlan("vm1", s.files, s.same)
+		p := s.plan()
 		checkPaths(t, p)
 		checkCheapest(t, s, p)
 		checkAncestors(t, s, p)
 		checkTold(t, s, p)
+		s.guess = rapid.Bool().Draw(t, "guess")
 		want := s.String()
+		checkTrust(t, s)
 		s.files = rapid.Permutation(s.files).Draw(t, "order")
 		if got := s.String(); got != want {
 			t.Fatalf("another order, another plan:\n%s\nwas\n%s", got, want)
 		}
 	})
+}
+
+// checkTrust: nothing is served over a link that something speaks against, unless
+// the user chose it.
+func checkTrust(t *rapid.T, s *scene) {
+	for _, n := range s.plan().nodes {
+		if !s.guess || n.parent == nil || n.parent.step.file == n.step.file || n.parent.step.chosen() || n.step.chosen() {
+			continue
+		}
+		older := n.parent.step.file.modTime.Sub(n.step.file.modTime) <= time.Minute
+		if from := n.step.from; from != "2024-05-01" && (from == "last" || n.parent.step.full && !older) {
+			t.Fatalf("%s is served over %s", n.label(), pathOf(n))
+		}
+	}
 }
 
 // endOf is where a step leads to, told from the file alone: the name, and
@@ -280,13 +296,14 @@ func checkTold(t *rapid.T, s *scene, p *plan) {
 	}
 }
 
-var linkCure = regexp.MustCompile(`--link (\S+)=(\S+?)( instead)?$`)
+var linkCure = regexp.MustCompile(`--link (\S+)=(\S+?)( instead$|, or trust|; else|$)`)
 
 // TestCuresWork does what each problem says, and the problem is gone.
 func TestCuresWork(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawScene(t)
-		for _, problem := range makePlan("vm1", s.files, s.same).problems {
+		s.guess = rapid.Bool().Draw(t, "guess")
+		for _, problem := range s.plan().problems {
 			cure := linkCure.FindStringSubmatch(problem.Cure)
 			if len(cure) == 0 || cure[1] == "FILE" {
 				continue
@@ -297,7 +314,7 @@ func TestCuresWork(t *testing.T) {
 			}
 			old := s.files[i].link
 			s.files[i].link = cure[2]
-			if slices.Contains(makePlan("vm1", s.files, s.same).problems, problem) {
+			if slices.Contains(s.plan().problems, problem) {
 				t.Fatalf("the cure changes nothing: %s", problem)
 			}
 			s.files[i].link = old

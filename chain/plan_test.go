@@ -26,8 +26,10 @@ import (
 //	file cut.diff fault=incomplete
 //	differ a.diff b.diff
 //
-// and behind ---- what is served, over which steps. Run it with -rewrite to
-// accept what the planner does now. Each plan is made in many orders.
+// and behind ---- what is served, over which steps. `plan guess` is what the layout
+// auto does: names are looked for in paths, and names alone aren't trusted. Run it
+// with -rewrite to accept what the planner does now. Each plan is made in many
+// orders.
 func TestPlan(t *testing.T) {
 	datadriven.Walk(t, "testdata/plan", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
@@ -38,6 +40,7 @@ func TestPlan(t *testing.T) {
 			if err != nil {
 				d.Fatalf(t, "%v", err)
 			}
+			s.guess = d.HasArg("guess")
 			want := s.String()
 			rng := rand.New(rand.NewPCG(1, 2))
 			for range 30 {
@@ -55,6 +58,12 @@ func TestPlan(t *testing.T) {
 type scene struct {
 	files    []*planFile
 	verdicts map[[2]string]verdict // by the paths of two files, sorted
+	guess    bool
+}
+
+// plan makes the scene's plan.
+func (s *scene) plan() *plan {
+	return makePlan("vm1", s.files, planRules{verdict: s.same, infer: s.guess, trust: !s.guess})
 }
 
 func (s *scene) same(c comparison) verdict {
@@ -102,6 +111,8 @@ func (s *scene) addFile(words []string) error {
 		switch key {
 		case "kind":
 			f.kind = fileKind(value)
+		case "holds":
+			f.holds = value
 		case "link":
 			f.link = value
 		case "mtime":
@@ -185,15 +196,21 @@ func splitWords(line string) (words []string, err error) {
 
 // String plans the scene and shows the plan.
 func (s *scene) String() string {
-	p := makePlan("vm1", s.files, s.same)
+	p := s.plan()
 	var b strings.Builder
 	for _, n := range p.nodes {
 		fmt.Fprintf(&b, "%s: %s", quoted(n.label()), pathOf(n))
 		for _, alt := range n.alts {
 			b.WriteString(", or " + stepName(alt))
 		}
+		if n.step.known == KnownInferred {
+			b.WriteString(" (inferred)")
+		}
 		if n.linked {
 			b.WriteString(" (link)")
+		}
+		if n.trustOf() == TrustSuspicious {
+			b.WriteString(" (suspicious)")
 		}
 		b.WriteByte('\n')
 	}

@@ -51,16 +51,12 @@ func newSnapshot(image string, n *planNode, node *index.Node, parent *Snapshot) 
 	s := &Snapshot{
 		Image: image, Name: n.name, Of: n.of, Generation: uint64(node.Number), Size: node.Size, Allocated: node.Allocated,
 		ModTime: f.modTime, Protected: n.step.info.Protected, Meta: f.info.Meta, Parent: parent, Depth: n.depth, node: node,
-		Step: Link{File: f.path, Part: n.step.part, To: n.name, Trust: TrustByName, Bytes: n.step.info.Bytes, Alts: len(n.alts)},
+		Step: Link{
+			File: f.path, Part: n.step.part, To: n.name, Trust: n.trustOf(), Known: n.step.known, Bytes: n.step.info.Bytes, Alts: len(n.alts),
+		},
 	}
 	if !n.step.full {
 		s.Step.From = n.step.from
-	}
-	switch {
-	case n.linked, n.parent != nil && n.parent.linked:
-		s.Step.Trust = TrustLink
-	case n.parent == nil, n.parent.step.file == f:
-		s.Step.Trust = TrustVerified
 	}
 	return s
 }
@@ -80,17 +76,15 @@ func (img *imageState) fileList(p *plan) []*File {
 		out := &File{Path: f.path, Size: f.pin.Size, ModTime: time.Unix(0, f.pin.MTimeNs), State: states[f.path]}
 		if f.info != nil {
 			out.Format = f.info.Format
-			if f.info.Fault == nil {
-				for i, s := range f.info.Steps {
-					to := s.To
-					if !s.HasTo {
-						to = stem(f.path, f.info)
-					}
-					out.Links = append(out.Links, Link{File: f.path, Part: i, From: s.From, To: to, Trust: TrustByName, Bytes: s.Bytes})
+			for i := range f.info.Steps {
+				if link, ok := p.links[stepKey{f.path, i}]; ok {
+					out.Links = append(out.Links, link)
 				}
 			}
 		}
 		switch {
+		case f.place.Left:
+			out.State = string(KindLeftOut)
 		case f.damage != nil:
 			out.State = string(KindDamaged)
 		case f.state == repo.Unsettled:
@@ -121,6 +115,12 @@ func (img *imageState) fileProblems() (list []Problem) {
 			continue
 		case f.state == repo.Unreadable:
 			add(f, fault{kind: KindUnreadable, reason: cmp.Or(f.why, "can't be read"), cure: f.cure, offset: -1}, false)
+			continue
+		case f.place.Left && f.info != nil && (f.info.Fault == nil || !f.info.Fault.sideCar):
+			add(f, fault{
+				kind: KindLeftOut, reason: "isn't named as the layout says", offset: -1,
+				cure: "Leave it so, name it otherwise, or take another --layout",
+			}, true)
 			continue
 		case f.info == nil:
 			continue

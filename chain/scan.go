@@ -27,14 +27,17 @@ type fileInfo struct {
 	Warn   []fault           `json:"warn,omitempty"`
 	Sums   []uint32          `json:"sums,omitempty"` // of samples
 	// Packed is what Packed.Decode reads, of a file that is compressed.
-	Packed  []byte `json:"packed,omitempty"`
-	Version int    `json:"version"` // of the note
+	Packed []byte `json:"packed,omitempty"`
+	// Raw is the rule by which a file without a banner was taken for a raw export, or
+	// not; empty for others.
+	Raw     rawRule `json:"raw,omitempty"`
+	Version int     `json:"version"` // of the note
 
 	unpacked *packed.Map // of Packed
 }
 
 // noteVersion changes with what a note says. Others aren't read.
-const noteVersion = 1
+const noteVersion = 2
 
 // readNote reads the note of a file; ok is false if it is of another version.
 func readNote(name string, note []byte) (info *fileInfo, ok bool) {
@@ -98,7 +101,7 @@ func (f *fault) UnmarshalJSON(b []byte) error {
 
 // scanFile reads the headers of one file. The error is set only when the file
 // changed under the reader or can't be read, so that nothing is known of it.
-func (l *Library) scanFile(ctx context.Context, f *fileState, pin repo.Pin, linked bool) (*fileInfo, error) {
+func (l *Library) scanFile(ctx context.Context, f *fileState, pin repo.Pin) (*fileInfo, error) {
 	name := f.path
 	h, err := l.open(ctx, name, pin, nil)
 	if err != nil {
@@ -106,12 +109,9 @@ func (l *Library) scanFile(ctx context.Context, f *fileState, pin repo.Pin, link
 	}
 	defer h.Release()
 	h.scanned = &f.scanned
-	info, err := scanContent(h, l.shown(name), pin, linked)
+	info, err := scanContent(h, l.shown(name), pin, l.rawRule(name))
 	if err != nil {
 		return nil, err
-	}
-	if l.given != nil {
-		info.takeGiven(h.Size(), l.shown(name))
 	}
 	if info.Fault == nil && info.Packed == nil {
 		if info.Sums, err = samples(h, pin.Size, pin.Size); err != nil {
@@ -125,7 +125,7 @@ func (l *Library) scanFile(ctx context.Context, f *fileState, pin repo.Pin, link
 }
 
 // scanContent reads a file, and what is packed in it.
-func scanContent(c *content, name string, pin repo.Pin, linked bool) (*fileInfo, error) {
+func scanContent(c *content, name string, pin repo.Pin, rule rawRule) (*fileInfo, error) {
 	info := &fileInfo{Pin: pin, Version: noteVersion}
 	format, err := detect(c)
 	if err != nil {
@@ -133,11 +133,11 @@ func scanContent(c *content, name string, pin repo.Pin, linked bool) (*fileInfo,
 	}
 	codec, inTar := packingOf(name, format)
 	if codec == "" {
-		return info, info.scanExport(c, format, name, linked)
+		return info, info.scanExport(c, format, name, rule)
 	}
 	info.Format = string(codec)
 	info.unpacked, err = c.cache.Scan(c.ctx, scanned{c.Handle, c.scanned}, pin.Size, codec, inTar, packedID(name, pin))
-	if info.Fault = packedFault(name, codec, err); info.Fault != nil {
+	if info.Fault = packedFault(c.where, codec, err); info.Fault != nil {
 		return info, nil
 	}
 	if err != nil {
@@ -155,7 +155,7 @@ func scanContent(c *content, name string, pin repo.Pin, linked bool) (*fileInfo,
 		}
 		return info, nil
 	}
-	err = info.scanExport(c, format, name, linked)
+	err = info.scanExport(c, format, name, rule)
 	info.Format += " in " + string(codec)
 	if info.Fault != nil {
 		info.Fault.inPacked()
@@ -183,12 +183,12 @@ func detect(c *content) (rbddiff.Format, error) {
 }
 
 // scanExport fills in what an export says.
-func (info *fileInfo) scanExport(c *content, format rbddiff.Format, name string, linked bool) error {
+func (info *fileInfo) scanExport(c *content, format rbddiff.Format, name string, rule rawRule) error {
 	switch format {
 	case rbddiff.DiffV1, rbddiff.Container:
 		return info.scanDiffs(c, format)
 	case rbddiff.Unknown:
-		info.scanRaw(name, c.Size(), linked)
+		info.scanRaw(name, c.where, c.Size(), rule)
 	case rbddiff.RBDPrefix:
 		info.Format = format.String()
 		info.Fault = &fault{
@@ -199,7 +199,7 @@ func (info *fileInfo) scanExport(c *content, format rbddiff.Format, name string,
 		info.Format = format.String()
 		info.Fault = &fault{
 			kind: KindUnsupported, reason: "is " + format.String() + ", which can't be read",
-			cure: strings.ReplaceAll(format.Hint(), "FILE", shellWord(name)), offset: 0,
+			cure: strings.ReplaceAll(format.Hint(), "FILE", shellWord(c.where)), offset: 0,
 		}
 	}
 	return nil
@@ -279,50 +279,6 @@ func (info *fileInfo) addStep(s rbddiff.Step) {
 		From: s.From, To: s.To, HasFrom: s.HasFrom, HasTo: s.HasTo, HasSize: s.HasSize, Protected: s.Protected,
 		Size: s.Size, Pos: s.Pos, Bytes: s.DataBytes, MaxEnd: s.MaxEnd,
 	})
-}
-
-// scanRaw takes a file without a banner for a raw export if its name says so,
-// or the user.
-func (info *fileInfo) scanRaw(name string, size int64, linked bool) {
-	isPacked := info.Packed != nil
-	// Of nothing a pipe makes a packed file too, when the export fails.
-	if (isRawName(exportName(name, isPacked)) || linked) && (size > 0 || !isPacked) {
-		info.Format, info.Kind = "raw", kindRaw
-		info.Steps = []stepInfo{{HasSize: true, Size: size, Bytes: size}}
-		return
-	}
-	info.Format = "unknown"
-	if isSideCar(exportName(name, isPacked)) {
-		info.Fault = &fault{
-			kind: KindUnsupported, reason: "is not a backup", maybeRaw: true, sideCar: true,
-			cure: "Nothing is lost: it is left alone",
-		}
-		return
-	}
-	if namedPacked(name) && !isPacked {
-		info.Fault = &fault{
-			kind: KindCorrupt, reason: "is named like a compressed file, and doesn't begin like one that can be read", offset: 0, maybeRaw: true,
-			cure: "Unpack it, copy it again, or make the export again",
-		}
-		return
-	}
-	if size == 0 {
-		info.Fault = &fault{
-			kind: KindIncomplete, reason: "is empty",
-			cure: "The export was cut off before its first byte: make it again, or remove the file",
-		}
-		return
-	}
-	info.Fault = &fault{
-		kind: KindUnsupported, reason: "has no banner of an rbd export", offset: 0, maybeRaw: true,
-		cure: fmt.Sprintf("If it is a raw export, name it *.raw or *.img, or use --link %s=SNAPSHOT; else move it out of the repository", shellWord(name)),
-	}
-}
-
-// isRawName tells whether a file without a banner is a raw export by its name.
-func isRawName(name string) bool {
-	ext := strings.ToLower(path.Ext(name))
-	return ext == ".raw" || ext == ".img"
 }
 
 // isSideCar tells whether a file that isn't a backup is one of those that

@@ -15,22 +15,23 @@ func (l *Library) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := Status{Repo: l.repo.Root(), Problems: []Problem{}}
-	s.Progress = Progress{Listed: l.isListed, Now: l.now, Idle: l.isListed && l.busy == 0 && len(l.queue) == 0 && len(l.fresh) == 0}
+	s.Layout = l.layoutStatus()
+	s.Progress = Progress{Listed: l.imagesKnown(), Now: l.now, Idle: l.isListed && !l.held && l.busy == 0 && len(l.queue) == 0 && len(l.fresh) == 0}
+	for _, f := range l.files {
+		s.Files++
+		s.Bytes += f.pin.Size
+		s.Progress.FilesTotal++
+		if f.info != nil {
+			s.Progress.FilesDone++
+		}
+		if namedPacked(f.path) {
+			s.Progress.BytesTotal += f.pin.Size
+			s.Progress.BytesDone += f.bytesDone()
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(l.images)) {
 		img := l.images[name]
 		now := img.current.Load()
-		for _, f := range img.files {
-			s.Files++
-			s.Bytes += f.pin.Size
-			s.Progress.FilesTotal++
-			if f.info != nil {
-				s.Progress.FilesDone++
-			}
-			if namedPacked(f.path) {
-				s.Progress.BytesTotal += f.pin.Size
-				s.Progress.BytesDone += f.bytesDone()
-			}
-		}
 		s.Progress.StepsTotal += img.steps
 		if now.visible() {
 			s.Images++
@@ -73,10 +74,8 @@ func (l *Library) placeProblems() (list []Problem) {
 
 func (l *Library) strayLinks() (list []Problem) {
 	used := map[string]bool{}
-	for _, img := range l.images {
-		for name := range img.files {
-			used[name], used[filepath.Join(l.repo.Root(), name)], used[filepath.Base(name)] = true, true, true
-		}
+	for name := range l.files {
+		used[name], used[filepath.Join(l.repo.Root(), name)], used[filepath.Base(name)] = true, true, true
 	}
 	for file, snap := range l.links {
 		if !used[file] {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,9 @@ type planFile struct {
 	steps   []stepInfo
 	fault   *fault // not usable; its steps only explain what is missing
 	link    string // what --link says its end is, "" when nothing
+	name    string // what the layout says its nameless end is besides its base name
+	holds   string // the snapshot that it may hold by its name, since others need that
+	named   bool   // name is what a tool's names, or the user's pattern, say
 	info    *fileInfo
 	now     repo.Pin // what it must be opened with
 	damage  *fault
@@ -58,11 +62,17 @@ func (f *planFile) stem() string { return stem(f.shown(), f.info) }
 
 func stem(name string, info *fileInfo) string {
 	base := exportName(name, info != nil && info.Packed != nil)
-	switch ext := path.Ext(base); strings.ToLower(ext) {
-	case ".raw", ".img", ".diff", ".rbd", ".rbd2", ".rbdiff", ".export", ".full", ".inc", ".bin":
-		if base != ext {
-			return strings.TrimSuffix(base, ext)
-		}
+	rest := cutExt(base, ".raw", ".img", ".diff", ".rbd", ".rbd2", ".rbdiff", ".export", ".full", ".inc", ".bin")
+	if rest != base {
+		rest = cutExt(rest, ".qcow2") // it was converted
+	}
+	return rest
+}
+
+// cutExt takes one of some extensions from a name of which something is left.
+func cutExt(base string, exts ...string) string {
+	if ext := path.Ext(base); base != ext && slices.Contains(exts, strings.ToLower(ext)) {
+		return strings.TrimSuffix(base, ext)
 	}
 	return base
 }
@@ -81,28 +91,29 @@ func (v vertex) label() string {
 // A step is one edge of the graph: a part of a file that leads from a
 // snapshot, or from nothing, to another.
 type step struct {
-	file *planFile
-	part int
-	info *stepInfo
-	prev *step  // the part of the same file that ends where this one starts
-	from string // meaningless when full
-	full bool
-	to   string
-	of   string // set where the name comes from the file and another file's header has it too
+	file  *planFile
+	part  int
+	info  *stepInfo
+	prev  *step  // the part of the same file that ends where this one starts
+	from  string // meaningless when full
+	full  bool
+	to    string
+	of    string // set where the name comes from the file and another file's header has it too
+	known Known  // how to is known
 }
 
-// newStep makes the step of a part. named holds the names that headers give.
-func newStep(f *planFile, part int, named map[string]bool) *step {
+// newStep makes the step of a part.
+func (p *planner) newStep(f *planFile, part int) *step {
 	info := &f.steps[part]
-	s := &step{file: f, part: part, info: info, from: info.From, full: !info.HasFrom, to: info.To}
+	s := &step{file: f, part: part, info: info, from: info.From, full: !info.HasFrom, to: info.To, known: KnownHeader}
 	switch {
 	case info.HasTo:
 	case part == len(f.steps)-1 && f.linksEnd():
-		s.to = f.link
+		s.to, s.known = f.link, KnownLink
 	default:
-		s.to = f.stem()
-		if f.kind != kindRaw && named[s.to] {
-			s.of = f.base()
+		s.to, s.known = p.endOf(f)
+		if f.kind != kindRaw && p.named[s.to] {
+			s.of = p.own(f)
 		}
 	}
 	return s
@@ -130,6 +141,7 @@ type planNode struct {
 	bytes  int64
 	alts   []*step // agree with step
 	linked bool    // the user chose this file
+	short  bool    // a raw export that may have been cut off
 	kids   int
 }
 

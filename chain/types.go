@@ -109,6 +109,19 @@ const (
 	TrustVerified Trust = "verified" // both ends are in one file, or checksums vouch for it
 	TrustByName   Trust = "by name"  // the names agree; the formats carry nothing more
 	TrustLink     Trust = "link"     // the user said so with --link
+	// TrustSuspicious: something speaks against it.
+	TrustSuspicious Trust = "suspicious"
+)
+
+// Known says how the name of a snapshot is known.
+type Known string
+
+// The ways in which names are known.
+const (
+	KnownHeader   Known = "header"   // the file itself says it
+	KnownName     Known = "name"     // the file's name says it
+	KnownInferred Known = "inferred" // it is needed, and occurs in the name of the file
+	KnownLink     Known = "link"     // the user said so with --link
 )
 
 // A Link is one step of a chain: a backup file that leads from a snapshot
@@ -119,6 +132,7 @@ type Link struct {
 	From  string `json:"from"`         // empty for a full one
 	To    string `json:"to"`           // the snapshot's name
 	Trust Trust  `json:"trust"`        // what the link rests on
+	Known Known  `json:"known"`        // how To is known
 	Bytes int64  `json:"bytes"`        // data in the step
 	Alts  int    `json:"alternatives"` // other files that claim the same step and agree
 }
@@ -142,6 +156,8 @@ const (
 	KindIndex         Kind = "index"          // the index could not be built
 	KindBadLink       Kind = "bad-link"       // a --link that fits no file
 	KindOdd           Kind = "odd"            // harmless, but rbd doesn't write it
+	KindSuspicious    Kind = "suspicious"     // names agree, and something speaks against it
+	KindLeftOut       Kind = "left-out"       // the layout doesn't know such files
 )
 
 // A Problem is one thing that is wrong with the repository, and its cure.
@@ -197,20 +213,21 @@ type Event struct {
 
 // A Status is what the library has, does and finds wrong, for people and monitoring.
 type Status struct {
-	Repo      string    `json:"repo"`
-	Images    int       `json:"images"`    // images listed
-	Pending   int       `json:"pending"`   // of these, not served yet
-	Snapshots int       `json:"snapshots"` // served
-	Files     int       `json:"files"`     // backup files seen
-	Bytes     int64     `json:"bytes"`     // their size
-	Progress  Progress  `json:"progress"`
-	Problems  []Problem `json:"problems"`
-	Counters  Counters  `json:"counters"`
+	Repo      string       `json:"repo"`
+	Images    int          `json:"images"`    // images listed
+	Pending   int          `json:"pending"`   // of these, not served yet
+	Snapshots int          `json:"snapshots"` // served
+	Files     int          `json:"files"`     // backup files seen
+	Bytes     int64        `json:"bytes"`     // their size
+	Layout    LayoutStatus `json:"layout"`
+	Progress  Progress     `json:"progress"`
+	Problems  []Problem    `json:"problems"`
+	Counters  Counters     `json:"counters"`
 }
 
 // Progress tells how far listing and indexing have come.
 type Progress struct {
-	Listed     bool   `json:"listed"`      // the folder tree has been read once
+	Listed     bool   `json:"listed"`      // it is known which images there are
 	FilesDone  int    `json:"files_done"`  // files whose headers are known
 	FilesTotal int    `json:"files_total"` // files found
 	BytesDone  int64  `json:"bytes_done"`  // of compressed files, which are read whole once

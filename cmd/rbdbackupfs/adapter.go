@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"rbdbackupfs/fs"
 	"rbdbackupfs/index"
 	"rbdbackupfs/internal/daemon"
+	"rbdbackupfs/internal/layout"
 	"rbdbackupfs/internal/packed"
 	"rbdbackupfs/internal/target"
 	"rbdbackupfs/internal/treename"
@@ -98,6 +100,12 @@ func (packages) CephVersion() string {
 type openedRepo struct{ *repo.Repo }
 
 func (r openedRepo) Open(o libraryOptions, log *slog.Logger) (library, error) {
+	config := o.Layout.Config
+	config.Root = filepath.Base(r.Root())
+	rules, err := layout.New(config)
+	if err != nil {
+		return nil, err
+	}
 	ix, err := index.Open(o.Index, index.Options{Repo: r.Root(), Logger: log})
 	if err != nil {
 		return nil, err
@@ -106,11 +114,9 @@ func (r openedRepo) Open(o libraryOptions, log *slog.Logger) (library, error) {
 	if err != nil {
 		return nil, errors.Join(err, ix.Close())
 	}
-	of := chain.Options{Repo: r.Repo, Index: ix, Cache: cache, Links: o.Links, Given: o.Given, Logger: log}
-	if o.Image != "" {
-		of.ImageOf = func(string) string { return o.Image }
-	}
-	lib, err := chain.Open(of)
+	lib, err := chain.Open(chain.Options{
+		Repo: r.Repo, Index: ix, Cache: cache, Layout: rules, Links: o.Layout.Links, TrustNames: o.Layout.TrustNames, Given: o.Given, Logger: log,
+	})
 	if err != nil {
 		return nil, errors.Join(err, cache.Close(), ix.Close())
 	}

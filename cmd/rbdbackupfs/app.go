@@ -38,8 +38,8 @@ Exit status:
     0  fine
     1  error: the message says what to do next
     2  usage: an unknown command, flag or argument
-    3  done, but something in REPO is damaged or incomplete ("ls", "status"), or
-       a restore has to be recovered ("jobs")`
+    3  done, but something in REPO is damaged or incomplete ("ls", "layout",
+       "status"), or a restore has to be recovered ("jobs")`
 
 // An app is one run of the program.
 type app struct {
@@ -133,7 +133,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.AddCommand(a.mountCommand(), a.umountCommand(), a.lsCommand(), a.restoreCommand(), a.jobsCommand(), a.statusCommand(), a.versionCommand(), a.docsCommand())
+	root.AddCommand(a.mountCommand(), a.umountCommand(), a.lsCommand(), a.layoutCommand(), a.restoreCommand(), a.jobsCommand(), a.statusCommand(), a.versionCommand(), a.docsCommand())
 	return root
 }
 

@@ -18,11 +18,11 @@ var errUnmounted = errors.New("it was unmounted before it was ready; mount it ag
 
 // waiting says what await waits for.
 type waiting struct {
-	until    <-chan struct{}         // closed when it is over
-	enough   func(chain.Status) bool // if set, it is also over once this holds
-	limit    time.Duration           // if set, it is also over then, unfinished
-	gone     <-chan struct{}         // if set and closed, waiting is in vain
-	progress bool                    // shown on stderr
+	until    <-chan struct{} // closed when it is over
+	enough   func() bool     // if set, it is also over once this holds
+	limit    time.Duration   // if set, it is also over then, unfinished
+	gone     <-chan struct{} // if set and closed, waiting is in vain
+	progress bool            // shown on stderr
 }
 
 // await waits until w is over, and reports whether it is finished.
@@ -43,11 +43,10 @@ func (a *app) await(ctx context.Context, s *session, w waiting) (finished bool, 
 	defer func() { bar.Finish(finished) }()
 	listed := s.lib.Listed()
 	for {
-		status := s.lib.Status()
-		if w.enough != nil && w.enough(status) {
+		if w.enough != nil && w.enough() {
 			return true, nil
 		}
-		if p := status.Progress; w.progress {
+		if p := s.lib.Status().Progress; w.progress {
 			done, total, unit := work(p)
 			bar.Update(done, total, unit, printable(p.Now))
 		}

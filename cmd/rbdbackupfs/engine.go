@@ -39,13 +39,11 @@ type repoOptions struct {
 
 type libraryOptions struct {
 	Index     string            // a folder that the caller has locked, or ":memory:"
-	Links     map[string]string // of --link
+	Layout    layoutChoice      // but for its Root
 	Cache     string            // a folder, "" for none
 	CacheIn   string            // a folder in which one is made that goes with the library; "" for none
 	CacheSize int64             // bytes
-
-	Image string            // the one that all files are of; "": their folders tell
-	Given map[string]string // files that the user named, by path, as they were typed
+	Given     map[string]string // files that the user named, by path, as they were typed
 }
 
 // A repository is an opened folder tree.

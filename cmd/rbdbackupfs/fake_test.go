@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rbdbackupfs/chain"
+	"rbdbackupfs/internal/layout"
 	"rbdbackupfs/internal/target"
 )
 
@@ -39,7 +40,7 @@ type fakeLibrary struct {
 func newFake(root string) *fakeLibrary {
 	return &fakeLibrary{
 		root: root, listed: make(chan struct{}), idle: make(chan struct{}), run: make(chan error, 1), done: make(chan struct{}),
-		images: make(map[string]*chain.Image), status: chain.Status{Repo: root}, notify: func(chain.Event) {},
+		images: make(map[string]*chain.Image), status: chain.Status{Repo: root, Layout: chain.LayoutStatus{Layout: layout.Auto}}, notify: func(chain.Event) {},
 	}
 }
 

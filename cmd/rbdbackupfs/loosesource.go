@@ -12,14 +12,15 @@ import (
 
 	"rbdbackupfs/chain"
 	"rbdbackupfs/internal/daemon"
+	"rbdbackupfs/internal/layout"
 )
 
 // openLoose opens the files as a repository with one image, and waits until all is
 // known of them. The index is in memory: they are read once. Only the journal is in
 // a folder, that of a repository at the folder in common, so that "jobs" finds it.
 func (r *restoring) openLoose(ctx context.Context) (src *ownSource, err error) {
-	o := libraryOptions{Index: memoryIndex, Image: r.image, Given: r.loose.typed}
-	if o.Links, err = r.loose.links(r.o.repoFlags); err != nil {
+	o := libraryOptions{Index: memoryIndex, Layout: layoutChoice{Config: layout.Config{One: r.image}}, Given: r.loose.typed}
+	if o.Layout.Links, err = r.loose.links(r.o.repoFlags); err != nil {
 		return nil, err
 	}
 	repo, err := r.app.backend.OpenRepo(r.loose.root, repoOptions{Only: r.loose.paths, Log: r.log})

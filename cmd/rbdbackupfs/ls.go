@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,23 +25,29 @@ const (
 
 type lsOptions struct {
 	repoFlags
-	json bool
+	json, files bool
 }
 
 const lsHelp = `ls lists the images and snapshots of a repository: the size of each snapshot,
 what of it is allocated, how many backup files it is read from, and what the
 links between them rest on:
 
-    verified   both ends are in one file, or checksums vouch for it
-    by name    the names agree; the formats carry nothing more
-    link       --link says so
+    verified    both ends are in one file, it is full, or checksums vouch for it
+    by name     the names agree; the formats carry nothing more
+    suspicious  the names agree, and something speaks against it: what builds
+                on it is withheld until --link or --trust-names says it is right
+    link        --link says so
 
 Below the table is a line for everything that is wrong: snapshots that are
 withheld, files that are damaged, incomplete or of another format, and the cure.
 The exit status is then 3.
 
 With IMAGE it shows the backup files of that one as well, with IMAGE@SNAPSHOT
-the whole chain of one snapshot.
+the whole chain of one snapshot, with --files all backup files of all images. A
+file has a line for each step in it, FROM a snapshot TO the next. KNOWN BY is
+how the name of TO is known: from the file's header, from its name, inferred
+(others need it, and it occurs in the file's path), or by --link. "rbdbackupfs
+layout" explains the layout, and tries others.
 
 While the repository is mounted, ls asks the running mount. Otherwise it reads
 the headers of new files first, which it remembers in the index.`
@@ -57,6 +61,7 @@ func (a *app) lsCommand() *cobra.Command {
 		Example: `  rbdbackupfs ls /srv/backup
   rbdbackupfs ls /mnt/backups rbd/vm1
   rbdbackupfs ls /srv/backup rbd/vm1@monday
+  rbdbackupfs ls --files /srv/backup
   rbdbackupfs ls --json /srv/backup | jq '.images[].snapshots[].path'
   rbdbackupfs ls --link vm1/full-0101.img=0101 /srv/backup vm1`,
 		Args: between(1, 2),
@@ -64,11 +69,16 @@ func (a *app) lsCommand() *cobra.Command {
 			if len(args) == 1 {
 				return a.ls(c.Context(), args[0], "", o)
 			}
+			if o.files {
+				return usagef("--files is for all images; those of %s are shown without it", args[1])
+			}
 			return a.ls(c.Context(), args[0], args[1], o)
 		},
 		ValidArgsFunction: a.completeImages,
 	}
 	o.add(c.Flags())
+	completeLayout(c)
+	c.Flags().BoolVar(&o.files, "files", false, "list backup files, not snapshots")
 	c.Flags().BoolVar(&o.json, "json", false, "print JSON, sizes in bytes")
 	return c
 }
@@ -76,8 +86,11 @@ func (a *app) lsCommand() *cobra.Command {
 // lsReport is the JSON of "ls".
 type lsReport struct {
 	Repo     string          `json:"repo"`
+	Layout   *layoutReport   `json:"layout,omitempty"` // of all images only
 	Images   []imageReport   `json:"images"`
 	Problems []chain.Problem `json:"problems"`
+	// Indexing is how far a mount has come that doesn't know all of this yet.
+	Indexing *chain.Progress `json:"indexing,omitempty"`
 }
 
 func (a *app) ls(ctx context.Context, path, image string, o lsOptions) (err error) {
@@ -89,7 +102,7 @@ func (a *app) ls(ctx context.Context, path, image string, o lsOptions) (err erro
 	defer func() { err = errors.Join(err, src.Close()) }()
 	report := lsReport{Repo: root, Images: []imageReport{}, Problems: []chain.Problem{}}
 	if image == "" {
-		err = a.listAll(ctx, src, &report)
+		err = a.listAll(ctx, src, &report, o.files)
 	} else {
 		err = a.listOne(ctx, src, &report, image)
 	}
@@ -99,6 +112,8 @@ func (a *app) ls(ctx context.Context, path, image string, o lsOptions) (err erro
 	switch {
 	case o.json:
 		err = writeJSON(a.stdout, report)
+	case o.files:
+		err = a.printAllFiles(report)
 	case image == "":
 		err = a.printAll(report)
 	default:
@@ -110,8 +125,8 @@ func (a *app) ls(ctx context.Context, path, image string, o lsOptions) (err erro
 	return err
 }
 
-func (a *app) listAll(ctx context.Context, src source, report *lsReport) error {
-	err := src.Images(ctx, imageQuery{Wait: lsPatience}, func(img imageReport) error {
+func (a *app) listAll(ctx context.Context, src source, report *lsReport, files bool) error {
+	err := src.Images(ctx, imageQuery{Wait: lsPatience, Files: files}, func(img imageReport) error {
 		report.Images = append(report.Images, img)
 		return nil
 	})
@@ -122,7 +137,14 @@ func (a *app) listAll(ctx context.Context, src source, report *lsReport) error {
 	if err != nil {
 		return err
 	}
-	report.Problems = status.Problems
+	report.Problems, report.Layout = status.Problems, &status.Layout
+	unknown := len(report.Images) == 0 && status.Files > 0
+	for _, img := range report.Images {
+		unknown = unknown || img.State == chain.StatePending
+	}
+	if p := status.Progress; !p.Idle && (unknown || !p.Listed) {
+		report.Indexing = &p
+	}
 	return nil
 }
 
@@ -162,33 +184,6 @@ func withheld(img imageReport, snapshot string) bool {
 		}
 	}
 	return false
-}
-
-func (a *app) printAll(report lsReport) error {
-	if len(report.Images) == 0 && len(report.Problems) == 0 {
-		fmt.Fprintf(a.stdout, "no backup files in %s\n", report.Repo)
-		return nil
-	}
-	table := newTable(a.stdout, "IMAGE", "SNAPSHOT", "SIZE", "ALLOCATED", "DATE", "FILES", "LINK", "STATE")
-	for _, img := range report.Images {
-		for _, s := range img.Snapshots {
-			table.row(cell(img.bytes()), snapshotCell(s), size(s.Size), size(s.Allocated), date(s.MTime),
-				fmt.Sprint(s.Depth), string(s.Trust), snapshotState(img, s))
-		}
-		for _, p := range img.Problems {
-			if p.Snapshot != "" && !p.Serving {
-				table.row(cell(img.bytes()), cell(p.Snapshot), "-", "-", "-", "-", "-", "withheld: "+string(p.Kind))
-			}
-		}
-		if img.State == chain.StatePending {
-			table.row(cell(img.bytes()), "-", "-", "-", "-", "-", "-", "pending")
-		}
-	}
-	if err := table.flush(); err != nil {
-		return err
-	}
-	a.printProblems(report)
-	return nil
 }
 
 func (a *app) printOne(report lsReport) error {
@@ -242,26 +237,6 @@ func (a *app) printChain(img imageReport) error {
 	return table.flush()
 }
 
-func (a *app) printFiles(img imageReport) error {
-	if len(img.Files) == 0 {
-		return nil
-	}
-	fmt.Fprintln(a.stdout)
-	table := newTable(a.stdout, "FILE", "FORMAT", "SIZE", "DATE", "STATE", "STEPS")
-	for _, f := range img.Files {
-		var steps []string
-		for _, link := range f.Links {
-			step := cell(link.To)
-			if link.From != "" {
-				step = cell(link.From) + " -> " + step
-			}
-			steps = append(steps, step)
-		}
-		table.row(cell(f.Path), f.Format, size(f.Size), date(f.ModTime), f.State, strings.Join(steps, ", "))
-	}
-	return table.flush()
-}
-
 func (a *app) printProblems(report lsReport) {
 	if len(report.Problems) > 0 {
 		fmt.Fprintln(a.stdout)
@@ -300,44 +275,4 @@ func snapshotState(img imageReport, s snapshotReport) string {
 		state += ", latest"
 	}
 	return state
-}
-
-// A table aligns its columns.
-type table struct{ w *tabwriter.Writer }
-
-func newTable(w io.Writer, header ...string) table {
-	t := table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
-	t.row(header...)
-	return t
-}
-
-func (t table) row(cells ...string) { fmt.Fprintln(t.w, strings.Join(cells, "\t")) }
-
-func (t table) flush() error { return t.w.Flush() }
-
-// completeImages offers the images of a repository that is mounted: only then
-// it is cheap.
-func (a *app) completeImages(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) != 1 {
-		return nil, cobra.ShellCompDirectiveDefault
-	}
-	ctx, cancel := context.WithTimeout(c.Context(), time.Second)
-	defer cancel()
-	path, mountpoint, err := findMount(args[0])
-	if err != nil || mountpoint != path {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	status, err := mountStatus(ctx, path)
-	if err != nil || status.Daemon.Socket == "" {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	src := &remoteSource{client: daemon.NewClient(status.Daemon.Socket)}
-	defer src.client.Close()
-	var names []string
-	// Half a list is better than none.
-	_ = src.Names(ctx, func(n nameReport) error {
-		names = append(names, n.Name)
-		return nil
-	})
-	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -96,6 +96,7 @@ func (a *app) mountCommand() *cobra.Command {
 		},
 	}
 	o.addFlags(c.Flags())
+	completeLayout(c)
 	return c
 }
 

@@ -5,7 +5,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -14,8 +13,8 @@ import (
 
 // repoFlags are the flags of every command that takes REPO.
 type repoFlags struct {
+	layoutFlags
 	index     string
-	links     []string
 	cache     string
 	cacheSize string
 	rescan    time.Duration
@@ -29,25 +28,12 @@ func (f *repoFlags) add(flags *pflag.FlagSet) {
 	f.addIndex(flags)
 	flags.StringVar(&f.cache, "cache", "", "`folder` for what is hard to reach in compressed files, or \"none\"\n(default cache/ in the index)")
 	flags.StringVar(&f.cacheSize, "cache-size", "16GiB", "`size` that the cache may have")
-	flags.StringArrayVar(&f.links, "link", nil, "`FILE=SNAPSHOT`: what a backup file (path below REPO) holds, where it\ndoesn't say it itself; may be given several times")
-}
-
-// linkMap splits the --link flags at the last '='.
-func (f *repoFlags) linkMap() (map[string]string, error) {
-	links := make(map[string]string)
-	for _, link := range f.links {
-		at := strings.LastIndexByte(link, '=')
-		if at < 1 || at == len(link)-1 {
-			return nil, usagef("--link %q is not FILE=SNAPSHOT", link)
-		}
-		links[filepath.ToSlash(filepath.Clean(link[:at]))] = link[at+1:]
-	}
-	return links, nil
+	f.addLayout(flags)
 }
 
 // check tells of what is wrong in the flags themselves.
 func (f *repoFlags) check() error {
-	_, err := f.linkMap()
+	err := f.checkLayout()
 	if err == nil {
 		_, err = parseCacheSize(f.cacheSize)
 	}
@@ -56,13 +42,13 @@ func (f *repoFlags) check() error {
 
 // library is what the flags say about opening a repository.
 func (f *repoFlags) library(b backend, repo repository) (o libraryOptions, err error) {
-	if o.Links, err = f.linkMap(); err != nil {
-		return o, err
-	}
 	if o.Index, err = f.indexFolder(b, repo); err != nil {
 		return o, err
 	}
 	if o.CacheSize, err = parseCacheSize(f.cacheSize); err != nil {
+		return o, err
+	}
+	if o.Layout, err = f.choose(o.Index, repo.Root()); err != nil {
 		return o, err
 	}
 	o.Cache, err = f.cacheFolder(b, repo, o.Index)

@@ -13,6 +13,7 @@ import (
 // statusReport is status.json in the mount, /v1/status, and "status --json".
 type statusReport struct {
 	chain.Status
+	Layout  layoutReport  `json:"layout"` // instead of the one in Status
 	Daemon  daemonReport  `json:"daemon"`
 	Imports *importReport `json:"imports,omitempty"` // none without --import
 }
@@ -162,7 +163,7 @@ func newSnapshotReport(s *chain.Snapshot, trust chain.Trust) snapshotReport {
 // weaker is the one of two kinds of trust that is worth less; the parent's is
 // empty for a full step.
 func weaker(step, parent chain.Trust) chain.Trust {
-	for _, trust := range []chain.Trust{chain.TrustByName, chain.TrustLink} {
+	for _, trust := range []chain.Trust{chain.TrustSuspicious, chain.TrustByName, chain.TrustLink} {
 		if step == trust || parent == trust {
 			return trust
 		}

@@ -71,6 +71,7 @@ func (a *app) restoreCommand() *cobra.Command {
 		ValidArgsFunction: a.completeRestore,
 	}
 	o.add(c.Flags())
+	completeLayout(c)
 	c.Flags().BoolVar(&o.all, "all-snapshots", false, "restore every snapshot from the first full export to SNAPSHOT")
 	c.Flags().StringVar(&o.snapshot, "snapshot", "", "`name` of the one to restore from FILEs (default the latest)")
 	addFeatures(c.Flags(), &o.features)
@@ -99,6 +100,11 @@ func (a *app) newRestoringOf(c *cobra.Command, args []string, o restoreOptions) 
 	}
 	if r.loose, err = findLoose(args[:last]); err != nil {
 		return nil, err
+	}
+	for _, flag := range o.given() {
+		if flag != "--link" && flag != "--trust-names" {
+			return nil, usagef("%s is for REPO; FILEs are one image, whatever they are called", flag)
+		}
 	}
 	// Before a target is opened: it may take a while.
 	_, err = r.loose.links(o.repoFlags)

@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"rbdbackupfs/chain"
 	"rbdbackupfs/fs"
 	"rbdbackupfs/internal/daemon"
 	"rbdbackupfs/internal/target"
@@ -144,7 +143,7 @@ func (m *mounter) openSession(ctx context.Context, repo repository, o libraryOpt
 	if err := m.log.UseFolder(o.Index); err != nil {
 		return errors.Join(err, m.session.Close())
 	}
-	m.source = &localSource{lib: m.session.lib, journal: journalOf(o.Index), daemon: daemonReport{
+	m.source = &localSource{lib: m.session.lib, layout: o.Layout, journal: journalOf(o.Index), daemon: daemonReport{
 		PID: os.Getpid(), Started: m.app.now(), Version: newVersionReport("").Version,
 		Mountpoint: m.mountpoint, Index: o.Index, Log: m.log.where,
 	}}
@@ -187,7 +186,7 @@ func (m *mounter) serve(ctx context.Context, parent *daemon.Parent) error {
 	if m.mounted, err = m.session.lib.Mount(m.mountpoint, m.tree); err != nil {
 		return err
 	}
-	go m.giveBack()
+	go m.indexed()
 	complete, err := m.usable(ctx, parent)
 	if err == nil {
 		err = m.announce(complete, parent)
@@ -201,10 +200,14 @@ func (m *mounter) serve(ctx context.Context, parent *daemon.Parent) error {
 	return err
 }
 
-// giveBack returns what the first indexing took to the system.
-func (m *mounter) giveBack() {
+// indexed logs which layout was taken, and returns what the first indexing took to
+// the system.
+func (m *mounter) indexed() {
 	select {
 	case <-m.session.lib.Idle():
+		if status, err := m.source.Status(context.Background()); err == nil {
+			m.log.Info("indexed", slog.Int("images", status.Images), slog.Int("snapshots", status.Snapshots), slog.String("layout", status.Layout.String()))
+		}
 		debug.FreeOSMemory()
 	case <-m.mounted.Done():
 	}
@@ -247,56 +250,18 @@ func (m *mounter) usable(ctx context.Context, parent *daemon.Parent) (complete b
 	w := waiting{until: m.session.lib.Idle(), gone: m.mounted.Done(), progress: true}
 	if !m.o.wait {
 		w.limit = m.app.usable
-		w.enough = func(s chain.Status) bool { return s.Progress.Listed && s.Pending == 0 }
+		// Before Listed it isn't known which images there are, and none is pending.
+		listed := m.session.lib.Listed()
+		w.enough = func() bool {
+			select {
+			case <-listed:
+				return m.session.lib.Status().Pending == 0
+			default:
+				return false
+			}
+		}
 	}
 	return m.app.await(ctx, m.session, w)
-}
-
-// announce says what is mounted, and lets the parent go.
-func (m *mounter) announce(complete bool, parent *daemon.Parent) error {
-	status := m.session.lib.Status()
-	out := m.app.stdout
-	line := fmt.Sprintf("mounted %s at %s: %s, %s", m.session.root, m.mountpoint,
-		count(status.Images, "image"), count(status.Snapshots, "snapshot"))
-	if !complete {
-		line += fmt.Sprintf(" so far; indexing %s goes on, see: rbdbackupfs status %s", workLeft(status.Progress), m.mountpoint)
-	}
-	fmt.Fprintln(out, printable(line))
-	if m.imports != nil {
-		fmt.Fprintln(out, printable(fmt.Sprintf("writes to %s go to %s", m.importFolder(), m.imports.target)))
-	}
-	if n := damagedFiles(status.Problems); n > 0 {
-		verb := "have"
-		if n == 1 {
-			verb = "has"
-		}
-		fmt.Fprintf(out, "%s %s problems; see: rbdbackupfs ls %s\n", count(n, "file"), verb, printable(m.session.root))
-	}
-	if os.Geteuid() != 0 && (m.tree.AllowOther == nil || !*m.tree.AllowOther) {
-		fmt.Fprintln(out, "only this user can read it, not even root (losetup, mount -o loop); --allow-other lets others in")
-	}
-	if parent == nil {
-		m.notify(daemon.NotifyReady)
-		return nil
-	}
-	fmt.Fprintf(out, "log: %s\n", m.log.where)
-	return parent.Ready()
-}
-
-// damagedFiles counts files, and snapshots for which there is none.
-func damagedFiles(problems []chain.Problem) int {
-	seen := make(map[string]bool)
-	for _, p := range problems {
-		if !damage(p) {
-			continue
-		}
-		key := p.File
-		if key == "" {
-			key = p.Image + "@" + p.Snapshot
-		}
-		seen[key] = true
-	}
-	return len(seen)
 }
 
 // stop ends the mount, after a signal. It tries until nobody uses it any more.

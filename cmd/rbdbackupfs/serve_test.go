@@ -80,27 +80,27 @@ func TestWork(t *testing.T) {
 
 func TestMountIsUsableOnceAllChainsAreKnown(t *testing.T) {
 	f := newFake(t.TempDir())
-	f.status = chain.Status{Images: 2, Pending: 1}
+	f.status.Images, f.status.Pending = 2, 1
 	// Hours: it would hang if it waited for the limit, or for Idle.
 	ended, ready, stop := mounting(t, f, time.Hour)
 	close(f.listed)
 	f.set(func(s *chain.Status) { s.Pending, s.Snapshots, s.Progress.Listed = 0, 5, true })
 	ready()
 	stop()
-	if o := <-ended; o.code != exitOK || !strings.HasSuffix(o.stdout, ": 2 images, 5 snapshots\n") {
+	if o := <-ended; o.code != exitOK || !strings.HasSuffix(o.stdout, ": 2 images, 5 snapshots\nlayout: auto, no files\n") {
 		t.Errorf("%+v", o)
 	}
 }
 
 func TestWaitMeansEverything(t *testing.T) {
 	f := newFake(t.TempDir())
-	f.status = chain.Status{Images: 1, Snapshots: 1, Progress: chain.Progress{Listed: true}}
+	f.status.Images, f.status.Snapshots, f.status.Progress.Listed = 1, 1, true
 	ended, ready, stop := mounting(t, f, time.Nanosecond, "--wait")
 	f.set(func(s *chain.Status) { s.Snapshots = 7 })
 	close(f.idle)
 	ready()
 	stop()
-	if o := <-ended; !strings.HasSuffix(o.stdout, ": 1 image, 7 snapshots\n") {
+	if o := <-ended; !strings.HasSuffix(o.stdout, ": 1 image, 7 snapshots\nlayout: auto, no files\n") {
 		t.Errorf("%+v", o)
 	}
 }

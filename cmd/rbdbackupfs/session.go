@@ -24,9 +24,10 @@ const (
 // A session is a repository that this process has opened itself, with the lock
 // on its index.
 type session struct {
-	root  string
-	index string
-	lib   library
+	root   string
+	index  string
+	layout layoutChoice
+	lib    library
 
 	repo   repository
 	lock   *daemon.Lock // nil for an index in memory
@@ -38,7 +39,7 @@ type session struct {
 
 // openSession locks the index and starts to list and index the repository.
 func openSession(ctx context.Context, repo repository, o libraryOptions, owner daemon.Owner, log *slog.Logger) (*session, error) {
-	s := &session{root: repo.Root(), index: o.Index, repo: repo, failed: make(chan error, 1), patience: closePatience}
+	s := &session{root: repo.Root(), index: o.Index, layout: o.Layout, repo: repo, failed: make(chan error, 1), patience: closePatience}
 	if o.Index != memoryIndex {
 		lock, err := daemon.Acquire(ctx, o.Index, owner, lockPatience)
 		if err != nil {

@@ -4,12 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"time"
 
 	"rbdbackupfs/chain"
@@ -17,12 +13,8 @@ import (
 	"rbdbackupfs/restore"
 )
 
-const (
-	// statusFile is in the root of every mount.
-	statusFile = "status.json"
-	// answerPatience is how long a mount may take to answer a first question.
-	answerPatience = 5 * time.Second
-)
+// statusFile is in the root of every mount.
+const statusFile = "status.json"
 
 // The routes of a running mount.
 const (
@@ -51,15 +43,20 @@ type source interface {
 type imageQuery struct {
 	Name     string        // empty: all
 	Snapshot string        // label; empty: all, only with Name
+	Files    bool          // also the files of each of all
 	Wait     time.Duration // how long to wait for chains that aren't known yet; 0: as long as it takes
 }
 
 func (q imageQuery) values() url.Values {
-	return url.Values{"name": {q.Name}, "snapshot": {q.Snapshot}, "wait": {q.Wait.String()}}
+	v := url.Values{"name": {q.Name}, "snapshot": {q.Snapshot}, "wait": {q.Wait.String()}}
+	if q.Files {
+		v.Set("files", "1")
+	}
+	return v
 }
 
 func parseImageQuery(v url.Values) (imageQuery, error) {
-	q := imageQuery{Name: v.Get("name"), Snapshot: v.Get("snapshot")}
+	q := imageQuery{Name: v.Get("name"), Snapshot: v.Get("snapshot"), Files: v.Get("files") != ""}
 	if wait := v.Get("wait"); wait != "" {
 		var err error
 		if q.Wait, err = time.ParseDuration(wait); err != nil {
@@ -72,6 +69,7 @@ func parseImageQuery(v url.Values) (imageQuery, error) {
 // A localSource asks the library of this process.
 type localSource struct {
 	lib     library
+	layout  layoutChoice
 	daemon  daemonReport
 	journal restore.Journal
 	imports *imports // nil without --import
@@ -82,7 +80,7 @@ func (s *localSource) Status(context.Context) (statusReport, error) {
 	if status.Problems == nil {
 		status.Problems = []chain.Problem{}
 	}
-	report := statusReport{Status: status, Daemon: s.daemon}
+	report := statusReport{Status: status, Layout: newLayoutReport(s.layout, status.Layout), Daemon: s.daemon}
 	if s.imports != nil {
 		jobs, err := s.Jobs()
 		if err != nil {
@@ -128,7 +126,7 @@ func (s *localSource) Images(ctx context.Context, q imageQuery, visit func(image
 		case err != nil:
 			return err
 		}
-		if err := visit(newImageReport(img, q.Name != "", q.Snapshot)); err != nil {
+		if err := visit(newImageReport(img, q.Name != "" || q.Files, q.Snapshot)); err != nil {
 			return err
 		}
 	}
@@ -224,90 +222,6 @@ func (s *remoteSource) Close() error {
 	return nil
 }
 
-// mountStatus reads status.json of the mount at an absolute path, as long as
-// its process answers.
-func mountStatus(ctx context.Context, mountpoint string) (statusReport, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerPatience)
-	defer cancel()
-	type answer struct {
-		report statusReport
-		err    error
-	}
-	answers := make(chan answer, 1)
-	go func() {
-		var a answer
-		text, err := os.ReadFile(filepath.Join(mountpoint, statusFile))
-		if err == nil {
-			err = json.Unmarshal(text, &a.report)
-		}
-		a.err = err
-		answers <- a
-	}()
-	select {
-	case a := <-answers:
-		if a.err != nil {
-			return a.report, mountError(mountpoint, a.err)
-		}
-		return a.report, nil
-	case <-ctx.Done():
-		return statusReport{}, fmt.Errorf("the mount at %s doesn't answer: %w; end it with: umount -l %s", mountpoint, ctx.Err(), mountpoint)
-	}
-}
-
-// openSource opens REPO or MOUNTPOINT: the running mount, if it has the index,
-// else the repository itself. The command is who then holds the index.
-func (a *app) openSource(ctx context.Context, path, command string, flags repoFlags, log *slog.Logger) (source, string, error) {
-	resolved, mountpoint, err := findMount(path)
-	if err != nil {
-		return nil, "", err
-	}
-	if mountpoint != "" {
-		if mountpoint != resolved {
-			return nil, "", insideMount(resolved, mountpoint)
-		}
-		status, err := mountStatus(ctx, resolved)
-		if err != nil {
-			return nil, "", err
-		}
-		if status.Daemon.Socket != "" {
-			return &remoteSource{daemon.NewClient(status.Daemon.Socket), resolved, status.Daemon.Index}, status.Repo, nil
-		}
-		resolved = status.Repo
-	}
-	repo, err := a.backend.OpenRepo(resolved, repoOptions{Rescan: flags.rescan, Log: log})
-	if err != nil {
-		return nil, "", err
-	}
-	src, err := a.openRepoSource(ctx, repo, command, flags, log)
-	if err != nil {
-		return nil, "", errors.Join(err, repo.Close())
-	}
-	return src, repo.Root(), nil
-}
-
-func (a *app) openRepoSource(ctx context.Context, repo repository, command string, flags repoFlags, log *slog.Logger) (source, error) {
-	o, err := flags.library(a.backend, repo)
-	if err != nil {
-		return nil, err
-	}
-	owner := daemon.Owner{PID: os.Getpid(), Command: command, Started: a.now()}
-	session, err := openSession(ctx, repo, o, owner, log)
-	if locked := (*daemon.LockedError)(nil); errors.As(err, &locked) && locked.Owner.Mount() {
-		if len(o.Links) > 0 {
-			a.complain("--link changes nothing here: the mount at " + locked.Owner.Mountpoint + " has its own links")
-		}
-		client := daemon.NewClient(daemon.SocketPath(o.Index))
-		if err := client.Await(ctx, answerPatience); err != nil {
-			return nil, fmt.Errorf("%w: %w", locked, err)
-		}
-		return &remoteSource{client, locked.Owner.Mountpoint, o.Index}, repo.Close()
-	}
-	if err != nil {
-		return nil, err
-	}
-	return a.newOwnSource(session), nil
-}
-
 // An ownSource is a localSource that shows how far its session has come while
 // it is waited for, and ends with it.
 type ownSource struct {
@@ -317,7 +231,7 @@ type ownSource struct {
 }
 
 func (a *app) newOwnSource(s *session) *ownSource {
-	return &ownSource{localSource: localSource{lib: s.lib}, app: a, session: s}
+	return &ownSource{localSource: localSource{lib: s.lib, layout: s.layout}, app: a, session: s}
 }
 
 func (s *ownSource) Images(ctx context.Context, q imageQuery, visit func(imageReport) error) error {

@@ -89,6 +89,7 @@ func (a *app) showStatus(w io.Writer, report statusReport, o statusOptions) erro
 	}
 	row("images", "%s, %s%s", count(report.Images, "image"), count(report.Snapshots, "snapshot"), pending(report.Pending))
 	row("files", "%s, %s", count(report.Files, "file"), size(report.Bytes))
+	row("layout", "%s", report.Layout)
 	row("indexing", "%s", indexing(p))
 	row("reads", "%d (%s), %d in error, %d index lookups", c.Reads, size(int64(c.ReadBytes)), c.ReadErrors, c.Lookups)
 	if i := report.Imports; i != nil {

@@ -34,11 +34,11 @@ func TestMalformed(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Without a mount first: ls has to say the same.
-	alone, code := List(t, repo, "--index", filepath.Join(t.TempDir(), "index"))
+	alone, code := List(t, append([]string{repo, "--index", filepath.Join(t.TempDir(), "index")}, plain...)...)
 	if code != 3 {
 		t.Errorf("ls of the repository ends with %d, want 3", code)
 	}
-	m := Start(t, repo, Options{Expected: []string{""}}) // whatever it logs about the files
+	m := Start(t, repo, Options{Flags: plain, Expected: []string{""}}) // whatever it logs about the files
 	listing, code := List(t, m.Dir)
 	if code != 3 {
 		t.Errorf("ls of the mount ends with %d, want 3", code)
@@ -54,6 +54,10 @@ func TestMalformed(t *testing.T) {
 		})
 	}
 }
+
+// plain is for repositories in which each folder is a case, whatever the files in it
+// are called.
+var plain = []string{"--layout", "plain"}
 
 func problemLines(l Listing) []string {
 	var lines []string

@@ -74,7 +74,7 @@ func TestPackedBroken(t *testing.T) {
 	repo := t.TempDir()
 	cases := brokenCases(t, repo)
 	packTree(t, filepath.Join(testdata, "conformance", "repo", goodImage), filepath.Join(repo, goodImage), packers()...)
-	m := Start(t, repo, Options{Expected: []string{""}})
+	m := Start(t, repo, Options{Flags: plain, Expected: []string{""}})
 	listing, code := List(t, m.Dir)
 	if code != 3 {
 		t.Errorf("ls ends with %d, want 3", code)

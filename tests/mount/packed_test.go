@@ -54,7 +54,8 @@ func TestPackedExports(t *testing.T) {
 			s.add(t, part, "by/"+p.name, p)
 		}
 	}
-	m := Start(t, s.repo)
+	// One folder is called increments, and one snapshot latest.
+	m := Start(t, s.repo, Options{Flags: append(plain, trusting.Flags...)})
 	images := byImage(s.expects)
 	checkMountLine(t, m, len(images), len(s.expects))
 	checkListing(t, m, images)

@@ -1,0 +1,106 @@
+package chain
+
+import (
+	"fmt"
+	"path"
+	"strings"
+)
+
+// sector is what the size of a disk is a multiple of, bytes.
+const sector = 512
+
+// A rawRule says which files without a banner are raw exports.
+type rawRule string
+
+const (
+	rawByName rawRule = "name"  // those named *.raw or *.img
+	rawAny    rawRule = "any"   // all of whole sectors but side-cars
+	rawGiven  rawRule = "given" // all of whole sectors: the user named the file
+	rawLinked rawRule = "link"  // this one: --link says so
+)
+
+// rawRule is the rule for a file.
+func (l *Library) rawRule(name string) rawRule {
+	switch {
+	case l.linkOf(name) != link{}:
+		return rawLinked
+	case l.given != nil:
+		return rawGiven
+	case l.layout.Guesses():
+		return rawAny
+	}
+	return rawByName
+}
+
+// scanRaw takes a file without a banner for a raw export if its name says so,
+// the user, or nothing against it.
+func (info *fileInfo) scanRaw(name, where string, size int64, rule rawRule) {
+	info.Raw = rule
+	info.Fault = info.rawFault(name, where, size, rule)
+	if info.Fault != nil {
+		info.Format = "unknown"
+		return
+	}
+	info.Format, info.Kind = "raw", kindRaw
+	info.Steps = []stepInfo{{HasSize: true, Size: size, Bytes: size}}
+}
+
+// rawFault is why a file can't be a raw export, nil if it can.
+func (info *fileInfo) rawFault(name, where string, size int64, rule rawRule) *fault {
+	isPacked := info.Packed != nil
+	// Of nothing a pipe makes a packed file too, when the export fails.
+	if (isRawName(exportName(name, isPacked)) || rule == rawLinked) && (size > 0 || !isPacked) {
+		return nil
+	}
+	whole := size > 0 && size%sector == 0
+	switch {
+	case namedPacked(name) && !isPacked:
+		return &fault{
+			kind: KindCorrupt, reason: "is named like a compressed file, and doesn't begin like one that can be read", offset: 0, maybeRaw: true,
+			cure: unpackCure(where),
+		}
+	case rule == rawGiven && whole:
+		return nil
+	case isSideCar(exportName(name, isPacked)):
+		return &fault{
+			kind: KindUnsupported, reason: "is not a backup", maybeRaw: true, sideCar: true,
+			cure: "Nothing is lost: it is left alone",
+		}
+	case size == 0:
+		return &fault{
+			kind: KindIncomplete, reason: "is empty",
+			cure: "The export was cut off before its first byte: make it again, or remove the file",
+		}
+	case rule == rawAny && whole:
+		return nil
+	case rule == rawByName:
+		return &fault{
+			kind: KindUnsupported, reason: "has no banner of an rbd export", offset: 0, maybeRaw: true,
+			cure: fmt.Sprintf("If it is a raw export, name it *.raw or *.img, or use --link %s=SNAPSHOT; else move it out of the repository", shellWord(name)),
+		}
+	}
+	return &fault{
+		kind: KindUnsupported, offset: -1, maybeRaw: true,
+		reason: fmt.Sprintf("has no banner of an rbd export, and its %d bytes aren't whole sectors, as a raw export's are", size),
+		cure:   fmt.Sprintf("If it is one all the same, use --link %s=SNAPSHOT; if it was cut off, make the export again", shellWord(name)),
+	}
+}
+
+// unpackCure says how to unpack what no library here can, by the file's name.
+func unpackCure(where string) string {
+	ext := path.Ext(where)
+	command := map[string]string{
+		".zz": "pigz -dc", ".lzma": "xz -dc --format=lzma", ".lz": "lzip -dc", ".lzo": "lzop -dc", ".z": "gzip -dc", ".7z": "7z x -so",
+		".zip": "unzip -p", ".br": "brotli -dc", ".rar": "unrar p -inul", ".sz": "snzip -dc",
+	}[strings.ToLower(ext)]
+	if command == "" {
+		return "Unpack it, copy it again, or make the export again"
+	}
+	return fmt.Sprintf("Unpack it: %s %s > %s", command, shellWord(where), shellWord(strings.TrimSuffix(where, ext)))
+}
+
+// isRawName tells whether a file without a banner is a raw export by its name.
+func isRawName(name string) bool {
+	ext := strings.ToLower(path.Ext(name))
+	return ext == ".raw" || ext == ".img"
+}

@@ -89,11 +89,7 @@ func drawNaming(t *rapid.T, label string) naming {
 	parts := []string{"kind", "from", "to", "date", "word", "n"}
 	n.base = rapid.SliceOfNDistinct(rapid.SampledFrom(parts), 0, 3, rapid.ID).Draw(t, label+" base")
 	if !slices.Contains(n.dir, "img") || rapid.Bool().Draw(t, label+" both") {
-		at := rapid.IntRange(0, len(n.base)).Draw(t, label+" at")
-		if n.sep == "@" {
-			at = 0 // nobody writes SNAPSHOT@IMAGE
-		}
-		n.base = slices.Insert(n.base, at, "img")
+		n.base = slices.Insert(n.base, rapid.IntRange(0, len(n.base)).Draw(t, label+" at"), "img")
 	}
 	return n
 }

@@ -18,6 +18,7 @@ type apart struct {
 	// snapshot is what a bare file's name says itself: what follows an @, or the
 	// date that its folder is.
 	snapshot string
+	before   string // what is before that @
 	rest     string // of base without that, and without what the headers name
 	raw      bool   // the file says nothing itself
 	holds    string // the snapshot that it may hold, by the names of others
@@ -34,6 +35,7 @@ func takeApart(f File) *apart {
 	if at := strings.LastIndexByte(rest, '@'); f.Bare && at > 0 && at < len(rest)-1 && !onlyDate(rest[:at]) {
 		// rbd allows no @ in names.
 		a.snapshot, rest, a.sure = rest[at+1:], rest[:at], true
+		a.before = rest
 	}
 	rest = a.cut(rest, cutNames(rest, f.From, f.To))
 	a.rest, a.raw = rest, f.Bare && len(f.From) == 0
@@ -77,6 +79,9 @@ func (a *apart) own(label string) string {
 // refine takes what is known of other files from a bare file's name.
 func (a *apart) refine(g *Group) {
 	switch {
+	case a.before != "" && g.has(a.before): // SNAPSHOT@IMAGE
+		a.label, a.holds, a.snapshot = a.own(a.snapshot), a.before, ""
+		return
 	case g.has(a.base):
 		a.label, a.holds = "", a.base
 		return
@@ -87,7 +92,7 @@ func (a *apart) refine(g *Group) {
 		a.label = "" // any name may be that of a raw export's snapshot
 	}
 	rest := cutDates(a.rest)
-	if !a.raw && !g.labelled(a.label) && strings.Count(rest, cutMark) <= strings.Count(a.rest, cutMark)+1 {
+	if !a.raw && a.before == "" && !g.labelled(a.label) && strings.Count(rest, cutMark) <= strings.Count(a.rest, cutMark)+1 {
 		// A date may be that of its end, which nothing names; of two it isn't known.
 		if label, _ := cutWords(rest); g.labelled(label) || a.own(label) == "" {
 			a.label = a.own(label)

@@ -79,6 +79,7 @@ func TestAuto(t *testing.T) {
 		{f: diff("rbd/prod/full.diff", "", "prod"), image: "rbd/prod"},
 		{f: diff("vm1/dummy-2024-05-01.diff", "", "dummy"), image: "vm1"},
 		{f: raw("2024-05-01@vm1.raw"), image: "vm1"},
+		{f: raw("s0@vm1.raw"), others: []File{diff("s1@vm1.diff", "s0", "s1")}, image: "vm1"},
 		{f: raw("vm1/2024-05-01.qcow2.raw"), image: "vm1"},
 		{f: diff("nas/s1.diff", "", "s1"), image: "nas/nas"},
 		{f: diff("nas/nas/s1.diff", "", "s1"), image: "nas/nas/nas"},

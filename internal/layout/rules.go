@@ -221,7 +221,7 @@ func (r *Rules) auto(f Known, g *Group) Place {
 		// Of a raw export nothing but its name is known: what other files need,
 		// and their images, tell what is what in it.
 		p.refine(g)
-		place.Holds = p.holds
+		place.Holds, place.Snapshot = p.holds, p.snapshot
 	}
 	if p.label != "" {
 		place.Image, place.Sure = strings.TrimPrefix(p.dir+"/"+p.label, "./"), p.sure

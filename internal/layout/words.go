@@ -85,7 +85,8 @@ func cutWords(s string) (rest string, taken bool) {
 	}
 }
 
-// inside replaces what was taken from the middle of a name by one separator.
+// inside marks where something was taken from the middle of a name: vm-s1-1 without
+// s1 isn't the image vm-1.
 func inside(s string) string {
 	parts := strings.Split(s, cutMark)
 	parts = slices.DeleteFunc(parts, func(p string) bool { return trimSeparators(p) == "" })
@@ -98,7 +99,7 @@ func inside(s string) string {
 		}
 		parts[i] = p
 	}
-	return strings.Join(parts, "-")
+	return strings.Join(parts, "~")
 }
 
 // Endings that say nothing of an image. Of tar and the packings several may

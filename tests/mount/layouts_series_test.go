@@ -70,6 +70,12 @@ func (s *series) raw(i int) []byte {
 	return s.states[fmt.Sprintf("s%d", i)].Bytes
 }
 
+// toHead is what diff gives where the image itself was exported, and not a snapshot.
+func (s *series) toHead(i int) []byte {
+	s.t.Helper()
+	return withNames(s.t, s.diff(i), s.names[i-1], "")
+}
+
 // expect is what rbd export gave for a snapshot, under the name that the tree shows.
 func (s *series) expect(i int, image, label string) scenario.Expect {
 	s.t.Helper()

@@ -229,6 +229,22 @@ func TestLayoutsRefused(t *testing.T) {
 	}
 }
 
+// TestLayoutsToHead exports the image itself, not a snapshot, so that nothing but the
+// file's name says what it is. In a folder of its image it is served by that name; in a
+// folder of many it is served once the user says whose it is.
+func TestLayoutsToHead(t *testing.T) {
+	testenv.Need(t, "fuse")
+	web, mail := newSeries(t, "no-object-map", days[0], "now"), newSeries(t, "objects-64k", days[0], "now")
+	repo := t.TempDir()
+	tree{
+		"vm1/" + days[0] + ".diff": web.diff(0), "vm1/now.diff": web.toHead(1),
+		"web-" + days[0] + ".diff": web.diff(0), "mail-" + days[0] + ".diff": mail.diff(0), "tonight.diff": mail.toHead(1),
+	}.write(t, repo)
+	want := slices.Concat(mail.all("mail")[:1], web.all("vm1"), web.all("web")[:1])
+	cured(t, repo, nil, want)
+	cured(t, repo, []string{"--link", "tonight.diff=mail@now"}, append(want, mail.expect(1, "mail", "now")))
+}
+
 // TestLayoutsOfUser serves names that no rule knows with a regular expression, and
 // leaves out what it doesn't match.
 func TestLayoutsOfUser(t *testing.T) {

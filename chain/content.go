@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"rbdbackupfs/internal/layout"
 	"rbdbackupfs/internal/packed"
 	"rbdbackupfs/rbddiff"
 	"rbdbackupfs/repo"
@@ -86,7 +87,7 @@ func (c *content) NextHole(off int64) (int64, error) {
 // packingOf tells how a file is packed, "" if it isn't: by its first bytes. Only
 // for an archive its name counts as well, since an image may begin with one.
 func packingOf(name string, format rbddiff.Format) (codec packed.Codec, inTar bool) {
-	inner, inTar := cutTar(path.Base(name))
+	inner, inTar := layout.CutTar(path.Base(name))
 	switch format {
 	case rbddiff.Gzip, rbddiff.Zstd, rbddiff.LZ4, rbddiff.XZ, rbddiff.Bzip2:
 		return packed.Codec(format.String()), inTar
@@ -102,54 +103,10 @@ func packingOf(name string, format rbddiff.Format) (codec packed.Codec, inTar bo
 // the file's name.
 func packedID(name string, pin repo.Pin) string {
 	id := fmt.Sprintf("%x-%x-%x", pin.Inode, pin.Size, pin.MTimeNs)
-	if _, inTar := cutTar(path.Base(name)); inTar {
+	if _, inTar := layout.CutTar(path.Base(name)); inTar {
 		id += "-tar"
 	}
 	return id
-}
-
-// exportName is the base name of a file, if it is packed without what says so.
-func exportName(name string, isPacked bool) string {
-	base := path.Base(name)
-	if !isPacked {
-		return base
-	}
-	if inner, isTar := cutTar(base); isTar {
-		return inner
-	}
-	return cutPacking(base)
-}
-
-// namedPacked tells whether a file is called like a packed one, also of a kind that
-// can't be read.
-func namedPacked(name string) bool {
-	switch strings.ToLower(path.Ext(name)) {
-	case ".lzma", ".lz", ".lzo", ".z", ".zz", ".7z", ".zip", ".br", ".rar", ".sz":
-		return true
-	}
-	return exportName(name, true) != path.Base(name)
-}
-
-func cutPacking(base string) string {
-	switch ext := path.Ext(base); strings.ToLower(ext) {
-	case ".gz", ".zst", ".zstd", ".lz4", ".xz", ".bz2":
-		if base != ext {
-			return strings.TrimSuffix(base, ext)
-		}
-	}
-	return base
-}
-
-// cutTar takes the ending of an archive from a name.
-func cutTar(base string) (rest string, isTar bool) {
-	rest = cutPacking(base)
-	switch ext := path.Ext(rest); strings.ToLower(ext) {
-	case ".tar", ".tgz", ".tzst", ".tlz4", ".txz", ".tbz2", ".tbz":
-		if rest != ext {
-			return strings.TrimSuffix(rest, ext), true
-		}
-	}
-	return base, false
 }
 
 // packedFault is the fault that an error of unpacking stands for; nil for one of

@@ -4,7 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
+
+	"rbdbackupfs/internal/layout"
 )
 
 // explain fills in the problems and the states of the files.
@@ -245,11 +246,29 @@ func (f *planFile) claims(snapshot string) bool {
 // ends at: one without a name of its own that has it in its base name.
 func (p *planner) guess(snapshot string) *planFile {
 	for _, f := range p.files {
-		if f.link == "" && containsWord(f.base(), snapshot) && p.couldEnd(f, snapshot) {
+		if f.link == "" && layout.HasWord(f.base(), snapshot) && p.couldEnd(f, snapshot) {
 			return f
 		}
 	}
 	return p.onlyNameless(snapshot, func(f *planFile) bool { return f.typed != "" })
+}
+
+// onlyNameless returns the one file of some that --link could make end at a snapshot;
+// nil where there are more, or none.
+func (p *planner) onlyNameless(snapshot string, of func(*planFile) bool) (only *planFile) {
+	for _, f := range p.files {
+		if !of(f) || f.link != "" || f.fault != nil && f.fault.sideCar || !p.couldEnd(f, snapshot) {
+			continue
+		}
+		if f.fault == nil && !fits(&f.steps[len(f.steps)-1], p.wanted[snapshot]) {
+			continue
+		}
+		if only != nil {
+			return nil
+		}
+		only = f
+	}
+	return only
 }
 
 // couldEnd tells whether --link could make a file end at a snapshot that
@@ -264,30 +283,6 @@ func (p *planner) couldEnd(f *planFile, snapshot string) bool {
 	}
 	last := f.steps[n-1]
 	return !last.HasFrom || !p.circular(&step{from: last.From, to: snapshot})
-}
-
-// containsWord tells whether s has word in it, not as part of a longer number
-// or a longer word.
-func containsWord(s, word string) bool {
-	for at := 0; word != ""; {
-		i := strings.Index(s[at:], word)
-		if i < 0 {
-			return false
-		}
-		from, to := at+i, at+i+len(word)
-		if (from == 0 || !alike(s[from-1], word[0])) && (to == len(s) || !alike(s[to], word[len(word)-1])) {
-			return true
-		}
-		at = from + 1
-	}
-	return false
-}
-
-// alike tells whether two bytes are both digits or both letters.
-func alike(a, b byte) bool {
-	digit := func(c byte) bool { return '0' <= c && c <= '9' }
-	letter := func(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' || c >= 0x80 }
-	return digit(a) && digit(b) || letter(a) && letter(b)
 }
 
 // explainCycles names the files whose steps lead back to where they came from.

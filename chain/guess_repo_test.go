@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"rbdbackupfs/internal/layout"
 )
 
 // A guessFile is a backup file, and the bytes of the image when it was made.
@@ -165,7 +167,7 @@ func drawGuessRepo(t *rapid.T) *guessRepo {
 	if slices.Contains(full.base, "img") || slices.Contains(inc.base, "img") {
 		// Web-prod.raw may be the image web-prod, and the image web at prod.
 		choice = slices.DeleteFunc(slices.Clone(choice), func(image string) bool {
-			return slices.ContainsFunc(names, func(n string) bool { return containsWord(image, n) })
+			return slices.ContainsFunc(names, func(n string) bool { return layout.HasWord(image, n) })
 		})
 	}
 	images := rapid.SliceOfNDistinct(rapid.SampledFrom(choice), 1, 3, rapid.ID).Draw(t, "images")

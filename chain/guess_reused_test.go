@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"rbdbackupfs/internal/property"
 )
 
 // drawReused draws an image whose script makes one snapshot anew each week, under the
@@ -55,7 +57,7 @@ func drawReused(t *rapid.T) *guessRepo {
 func TestReusedNamesArentMixed(t *testing.T) {
 	gr := newGuesser(t)
 	served := 0
-	often(t, func(t *rapid.T) {
+	property.Often(t, 10, func(t *rapid.T) {
 		g := drawReused(t)
 		g.harm()
 		l := gr.library(t, Options{})

@@ -3,11 +3,9 @@ package chain
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -15,6 +13,7 @@ import (
 
 	"rbdbackupfs/index"
 	"rbdbackupfs/internal/layout"
+	"rbdbackupfs/internal/property"
 	"rbdbackupfs/repo"
 )
 
@@ -166,31 +165,13 @@ func showPlans(all map[string]*plan) string {
 	return out.String()
 }
 
-// often checks what is quick to check ten times as often as other properties: the
-// same cases in each run, unless -rapid.seed says otherwise.
-func often(t *testing.T, property func(*rapid.T)) {
-	t.Helper()
-	seed := flag.Lookup("rapid.seed").Value
-	if seed.String() == "0" {
-		defer func() { _ = seed.Set("0") }()
-	}
-	for i := range 10 {
-		if given := seed.String(); given == "0" || given == strconv.Itoa(i) {
-			if err := seed.Set(strconv.Itoa(i + 1)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		rapid.Check(t, property)
-	}
-}
-
 // TestGuessesAreRight makes repositories of images with the same snapshots, named
 // in any way, takes files out and moves some: every snapshot that is served has the
 // bytes that the image had when its last file was made.
 func TestGuessesAreRight(t *testing.T) {
 	gr := newGuesser(t)
 	served, made := 0, 0
-	often(t, func(t *rapid.T) {
+	property.Often(t, 10, func(t *rapid.T) {
 		g := drawGuessRepo(t)
 		g.harm()
 		l := gr.library(t, Options{})
@@ -209,7 +190,7 @@ func TestGuessesAreRight(t *testing.T) {
 // same files at once.
 func TestGuessesFollowChanges(t *testing.T) {
 	gr := newGuesser(t)
-	often(t, func(t *rapid.T) {
+	property.Often(t, 10, func(t *rapid.T) {
 		g := drawGuessRepo(t)
 		l := gr.library(t, Options{})
 		order := rapid.Permutation(slices.Sorted(maps.Keys(g.files))).Draw(t, "order")

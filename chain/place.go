@@ -175,7 +175,7 @@ func (l *Library) elsewhere(f *planFile, need string) (found *candidate) {
 			continue
 		}
 		ends := slices.ContainsFunc(other.info.Steps, func(s stepInfo) bool { return s.HasTo && s.To == need })
-		if !ends && !(other.known.Bare && containsWord(path.Base(name), need)) {
+		if !ends && !(other.known.Bare && layout.HasWord(path.Base(name), need)) {
 			continue
 		}
 		if found != nil {

@@ -67,6 +67,7 @@ type planner struct {
 	named     map[string]bool    // names that headers give, or the user
 	wanted    map[string][]want  // by snapshots that no header names as an end
 	bases     map[string]int     // how many files have a base name
+	largest   []*step            // full ones, each larger than all that are older
 	suspects  map[*step]string   // steps that nothing is built by, and why
 	full      []*step            // those that start from nothing
 	fromIndex map[string][]*step // the others, by start

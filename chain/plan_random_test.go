@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"rbdbackupfs/internal/layout"
 	"rbdbackupfs/repo"
 )
 
@@ -109,7 +110,7 @@ func endOf(s *step) string {
 	case f.link != "" && s.part == len(f.steps)-1 && !f.claims(f.link):
 		return f.link
 	default:
-		return stem(f.path, nil)
+		return layout.Bare(f.path)
 	}
 }
 
@@ -204,7 +205,7 @@ func (s *scene) improve(best map[string]cost, f *planFile, part int) {
 	info := f.steps[part]
 	end := info.To
 	if !info.HasTo {
-		end = stem(f.path, nil)
+		end = layout.Bare(f.path)
 		if f.kind != kindRaw && s.named(end) {
 			return
 		}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"rbdbackupfs/internal/layout"
 )
 
 // sector is what the size of a disk is a multiple of, bytes.
@@ -47,21 +49,24 @@ func (info *fileInfo) scanRaw(name, where string, size int64, rule rawRule) {
 
 // rawFault is why a file can't be a raw export, nil if it can.
 func (info *fileInfo) rawFault(name, where string, size int64, rule rawRule) *fault {
-	isPacked := info.Packed != nil
+	isPacked, inner := info.Packed != nil, path.Base(name)
+	if isPacked {
+		inner = layout.Unpacked(inner)
+	}
 	// Of nothing a pipe makes a packed file too, when the export fails.
-	if (isRawName(exportName(name, isPacked)) || rule == rawLinked) && (size > 0 || !isPacked) {
+	if (isRawName(inner) || rule == rawLinked) && (size > 0 || !isPacked) {
 		return nil
 	}
 	whole := size > 0 && size%sector == 0
 	switch {
-	case namedPacked(name) && !isPacked:
+	case layout.NamedPacked(name) && !isPacked:
 		return &fault{
 			kind: KindCorrupt, reason: "is named like a compressed file, and doesn't begin like one that can be read", offset: 0, maybeRaw: true,
 			cure: unpackCure(where),
 		}
 	case rule == rawGiven && whole:
 		return nil
-	case isSideCar(exportName(name, isPacked)):
+	case isSideCar(inner):
 		return &fault{
 			kind: KindUnsupported, reason: "is not a backup", maybeRaw: true, sideCar: true,
 			cure: "Nothing is lost: it is left alone",

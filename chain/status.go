@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"rbdbackupfs/internal/layout"
 	"rbdbackupfs/repo"
 )
 
@@ -24,7 +25,7 @@ func (l *Library) Status() Status {
 		if f.info != nil {
 			s.Progress.FilesDone++
 		}
-		if namedPacked(f.path) {
+		if layout.NamedPacked(f.path) {
 			s.Progress.BytesTotal += f.pin.Size
 			s.Progress.BytesDone += f.bytesDone()
 		}

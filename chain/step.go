@@ -5,11 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"path"
-	"slices"
-	"strings"
 	"time"
 
 	"rbdbackupfs/index"
+	"rbdbackupfs/internal/layout"
 	"rbdbackupfs/repo"
 )
 
@@ -57,25 +56,8 @@ func (f *planFile) linksEnd() bool {
 	return f.link != "" && n > 0 && !f.steps[n-1].HasTo && !f.claims(f.link)
 }
 
-// stem is the base name without the extension that says it is an export.
-func (f *planFile) stem() string { return stem(f.shown(), f.info) }
-
-func stem(name string, info *fileInfo) string {
-	base := exportName(name, info != nil && info.Packed != nil)
-	rest := cutExt(base, ".raw", ".img", ".diff", ".rbd", ".rbd2", ".rbdiff", ".export", ".full", ".inc", ".bin")
-	if rest != base {
-		rest = cutExt(rest, ".qcow2") // it was converted
-	}
-	return rest
-}
-
-// cutExt takes one of some extensions from a name of which something is left.
-func cutExt(base string, exts ...string) string {
-	if ext := path.Ext(base); base != ext && slices.Contains(exts, strings.ToLower(ext)) {
-		return strings.TrimSuffix(base, ext)
-	}
-	return base
-}
+// stem is the base name without the endings that say it is an export.
+func (f *planFile) stem() string { return layout.Bare(f.shown()) }
 
 // A vertex is a node of the graph of steps: a snapshot's name, and the base
 // name of the file it is of where the name alone would mean another snapshot.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"rbdbackupfs/internal/layout"
@@ -14,26 +13,7 @@ import (
 // speaks against a link makes it suspicious: it isn't followed until the user
 // says so.
 
-// reusable are the words of names that scripts give to one snapshot after the
-// other. A name of nothing but these says nothing.
-var reusable = map[string]bool{
-	"last": true, "latest": true, "dummy": true, "backup": true, "bak": true, "current": true, "previous": true, "prev": true,
-	"old": true, "new": true, "tmp": true, "temp": true, "today": true, "yesterday": true, "hourly": true, "daily": true,
-	"weekly": true, "monthly": true, "snap": true, "snapshot": true, "auto": true, "rbd": true, "export": true, "sync": true,
-}
-
-// weekdays are used again after a week.
-var weekdays = map[string]bool{
-	"mon": true, "tue": true, "wed": true, "thu": true, "fri": true, "sat": true, "sun": true, "monday": true, "tuesday": true,
-	"wednesday": true, "thursday": true, "friday": true, "saturday": true, "sunday": true,
-}
-
 const nearlyAWeek = 6 * 24 * time.Hour
-
-func isReusable(name string) bool {
-	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return strings.ContainsRune("-_. @", r) })
-	return len(words) > 0 && !slices.ContainsFunc(words, func(w string) bool { return !reusable[w] })
-}
 
 // copiedTogether is how far apart the times of files may be, so that they say
 // nothing of which was made first: who copies files may give them new ones.
@@ -44,10 +24,10 @@ func (p *planner) suspect(from *planNode, s *step) string {
 	switch {
 	case p.trust, from == nil, from.step.file == s.file, from.step.chosen(), s.chosen(), layout.HasDate(s.from):
 		return ""
-	case isReusable(s.from):
+	case layout.UsedAgain(s.from):
 		return fmt.Sprintf("needs %s, a name that is used again and again: nothing tells that %s is the one",
 			quoted(s.from), quoted(from.step.file.shown()))
-	case weekdays[strings.ToLower(s.from)] && s.file.modTime.Sub(from.step.file.modTime) > nearlyAWeek:
+	case layout.IsWeekday(s.from) && s.file.modTime.Sub(from.step.file.modTime) > nearlyAWeek:
 		return fmt.Sprintf("needs %s, and %s, which ends there, is a week older: there may have been another %s since then",
 			quoted(s.from), quoted(from.step.file.shown()), quoted(s.from))
 	case from.step.full && from.step.file.modTime.Sub(s.file.modTime) > copiedTogether:
@@ -88,12 +68,30 @@ func (p *planner) short(n *planNode) *want {
 			return &want{s.file, s.info}
 		}
 	}
-	for _, s := range p.full { // an older export of the image that is larger
-		if s.info.Size > size && f.modTime.Sub(s.file.modTime) > copiedTogether {
-			return &want{s.file, s.info}
+	return p.largerBefore(f, size)
+}
+
+// largerBefore is a full export of the image that is larger than a file, and older;
+// nil for none.
+func (p *planner) largerBefore(f *planFile, size int64) *want {
+	if p.largest == nil { // so far, by age: there may be a full export for each day
+		p.largest = []*step{}
+		byAge := slices.SortedFunc(slices.Values(p.full), func(a, b *step) int {
+			return cmp.Or(a.file.modTime.Compare(b.file.modTime), compareSteps(a, b))
+		})
+		for _, s := range byAge {
+			if n := len(p.largest); n == 0 || s.info.Size > p.largest[n-1].info.Size {
+				p.largest = append(p.largest, s)
+			}
 		}
 	}
-	return nil
+	older, _ := slices.BinarySearchFunc(p.largest, f.modTime.Add(-copiedTogether), func(s *step, t time.Time) int {
+		return s.file.modTime.Compare(t)
+	})
+	if older == 0 || p.largest[older-1].info.Size <= size {
+		return nil
+	}
+	return &want{p.largest[older-1].file, p.largest[older-1].info}
 }
 
 func (p *planner) explainShort() {

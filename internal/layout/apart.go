@@ -27,7 +27,7 @@ type apart struct {
 // takeApart takes from a path what the file's own headers and the rules know.
 func takeApart(f File) *apart {
 	dirs := takeDirs(path.Dir(f.Path), f.To)
-	a := &apart{dir: dirs.rest, base: cutEndings(path.Base(f.Path)), sure: dirs.taken}
+	a := &apart{dir: dirs.rest, base: Bare(f.Path), sure: dirs.taken}
 	if f.Bare {
 		a.snapshot = dirs.date
 	}
@@ -219,6 +219,10 @@ func cutNames(base string, from, to []string) string {
 
 // cutMark is where something was taken away.
 const cutMark = "\x00"
+
+// HasWord tells whether a name has a word in it, not as a part of a longer word or
+// number.
+func HasWord(name, word string) bool { return lastWord(name, word) >= 0 }
 
 // lastWord is where a word last occurs in s, not as a part of a longer one; -1 for
 // nowhere.

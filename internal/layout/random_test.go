@@ -1,15 +1,15 @@
 package layout
 
 import (
-	"flag"
 	"fmt"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"rbdbackupfs/internal/property"
 )
 
 // A named file is one whose image is known.
@@ -92,24 +92,6 @@ func grouped(files []named) map[string]*Group {
 	return groups
 }
 
-// often checks what is quick to check five times as often as other properties: the
-// same cases in each run, unless -rapid.seed says otherwise.
-func often(t *testing.T, property func(*rapid.T)) {
-	t.Helper()
-	seed := flag.Lookup("rapid.seed").Value
-	if seed.String() == "0" {
-		defer func() { _ = seed.Set("0") }()
-	}
-	for i := range 5 {
-		if given := seed.String(); given == "0" || given == strconv.Itoa(i) {
-			if err := seed.Set(strconv.Itoa(i + 1)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		rapid.Check(t, property)
-	}
-}
-
 // TestImagesStayApart names the exports of several images after any habit: two that
 // say where they end are of one image only if they are, whatever else lies there.
 func TestImagesStayApart(t *testing.T) {
@@ -118,7 +100,7 @@ func TestImagesStayApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	together, pairs := 0, 0
-	often(t, func(t *rapid.T) {
+	property.Often(t, 5, func(t *rapid.T) {
 		files := drawFiles(t, r)
 		groups := grouped(files)
 		places := make([]Place, len(files))
@@ -153,7 +135,7 @@ func TestPlacesDependOnTheGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	often(t, func(t *rapid.T) {
+	property.Often(t, 5, func(t *rapid.T) {
 		files := drawFiles(t, r)
 		others := drawFiles(t, r)
 		inGroup := grouped(files)

@@ -15,17 +15,14 @@ type pattern struct {
 	image, snapshot template
 }
 
-// packing are the endings of compressed files; a pattern needn't have them.
-const packing = `(\.(gz|zst|zstd|lz4|xz|bz2|zz))?`
-
-// The names that some tools give their files.
+// The names that some tools give their files, before these are compressed.
 var (
 	// cv4pve-barc: …/[VMID/]LABEL/YYYYMMDDhhmmssPOOL.IMAGE.diff
-	barc = must(`^((?P<path>.*?)/)??(barc/)?(\d+/)?([^/]+/)?(?P<d>\d{14})(?P<pool>[^./]+)\.(?P<img>[^/]+?)\.diff`+packing+`$`,
+	barc = must(`^((?P<path>.*?)/)??(barc/)?(\d+/)?([^/]+/)?(?P<d>\d{14})(?P<pool>[^./]+)\.(?P<img>[^/]+?)\.diff$`,
 		"{path}/{pool}/{img}", "barc{dir}{d}")
 	// OpenNebula: …/disk.N.rbd2, and disk.N.K.rbdiff for the increments, each of
 	// which may be in a folder of its own with six hexadecimal digits.
-	openNebula = must(`^((?P<path>.*?)/)??([0-9a-f]{6}/)?(?P<disk>disk\.\d+)(\.\d+)?\.(rbd2|rbdiff)`+packing+`$`, "{path}/{disk}", "")
+	openNebula = must(`^((?P<path>.*?)/)??([0-9a-f]{6}/)?(?P<disk>disk\.\d+)(\.\d+)?\.(rbd2|rbdiff)$`, "{path}/{disk}", "")
 )
 
 // tools are the layouts that Auto knows by the files' names.

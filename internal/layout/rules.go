@@ -185,11 +185,12 @@ func (r *Rules) Place(f Known, g *Group) Place {
 	case r.layout == Plain:
 		return Place{Image: r.folder(path.Dir(f.Path)), Rule: Plain}
 	case r.layout == Regex:
-		return r.byPattern(r.regex, f, Regex)
+		return r.byPattern(r.regex, f.Path, Regex)
 	}
+	made := unpacked(f.Path)
 	for _, tool := range tools {
-		if r.layout == tool.name || r.layout == Auto && tool.pattern.matches(f.Path) {
-			return r.byPattern(tool.pattern, f, tool.name)
+		if r.layout == tool.name || r.layout == Auto && tool.pattern.matches(made) {
+			return r.byPattern(tool.pattern, made, tool.name)
 		}
 	}
 	return r.auto(f, g)
@@ -202,10 +203,10 @@ func (r *Rules) folder(dir string) string {
 	return dir
 }
 
-func (r *Rules) byPattern(p *pattern, f Known, rule string) Place {
-	image, snapshot, ok := p.apply(f.Path)
+func (r *Rules) byPattern(p *pattern, name, rule string) Place {
+	image, snapshot, ok := p.apply(name)
 	if !ok {
-		return Place{Image: r.folder(path.Dir(f.Path)), Rule: rule, Left: true}
+		return Place{Image: r.folder(path.Dir(name)), Rule: rule, Left: true}
 	}
 	return Place{Image: image, Snapshot: snapshot, Rule: rule}
 }

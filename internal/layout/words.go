@@ -19,8 +19,35 @@ var genericWords = map[string]bool{
 	"dump": true, "snap": true, "snaps": true, "snapshot": true, "snapshots": true, "image": true, "img": true, "raw": true,
 	"rbd": true, "head": true, "latest": true, "last": true, "current": true, "daily": true, "weekly": true, "monthly": true,
 	"hourly": true, "utc": true, "gmt": true, "now": true,
+}
+
+var weekdays = map[string]bool{
 	"mon": true, "tue": true, "wed": true, "thu": true, "fri": true, "sat": true, "sun": true, "monday": true, "tuesday": true,
 	"wednesday": true, "thursday": true, "friday": true, "saturday": true, "sunday": true,
+}
+
+// The words of names that scripts give to one snapshot after the other.
+var usedAgain = map[string]bool{
+	"last": true, "latest": true, "dummy": true, "backup": true, "bak": true, "current": true, "previous": true, "prev": true,
+	"old": true, "new": true, "tmp": true, "temp": true, "today": true, "yesterday": true, "hourly": true, "daily": true,
+	"weekly": true, "monthly": true, "snap": true, "snapshot": true, "auto": true, "rbd": true, "export": true, "sync": true,
+}
+
+// UsedAgain tells whether a snapshot's name is nothing but words that scripts use
+// again and again.
+func UsedAgain(name string) bool {
+	tokens := tokensOf(name)
+	return len(tokens) > 0 && only(tokens, usedAgain)
+}
+
+// IsWeekday tells whether a snapshot's name is a day of the week.
+func IsWeekday(name string) bool { return weekdays[strings.ToLower(name)] }
+
+// only tells whether all words are in one of some sets.
+func only(words []string, sets ...map[string]bool) bool {
+	return !slices.ContainsFunc(words, func(w string) bool {
+		return !slices.ContainsFunc(sets, func(set map[string]bool) bool { return set[w] })
+	})
 }
 
 // A folder of nothing but these and a date is one of backups.
@@ -29,13 +56,9 @@ var backupWords = map[string]bool{
 	"snaps": true, "snapshot": true, "snapshots": true, "daily": true, "weekly": true, "monthly": true, "hourly": true, "utc": true,
 }
 
-func onlyKind(tokens []string) bool {
-	return !slices.ContainsFunc(tokens, func(t string) bool { return !kindWords[t] })
-}
+func onlyKind(tokens []string) bool { return only(tokens, kindWords) }
 
-func onlyBackup(tokens []string) bool {
-	return !slices.ContainsFunc(tokens, func(t string) bool { return !backupWords[t] && !kindWords[t] })
-}
+func onlyBackup(tokens []string) bool { return only(tokens, backupWords, kindWords) }
 
 // namesBackup tells whether a name is words as "snap" and numbers: not an image's.
 func namesBackup(name string) bool {
@@ -45,14 +68,7 @@ func namesBackup(name string) bool {
 
 func isKindWord(s string) bool { return kindWords[strings.ToLower(s)] }
 
-func generic(tokens []string) bool {
-	for _, t := range tokens {
-		if !genericWords[t] && !kindWords[t] {
-			return false
-		}
-	}
-	return true
-}
+func generic(tokens []string) bool { return only(tokens, genericWords, weekdays, kindWords) }
 
 // counter tells whether a name only numbers files, as 001 or a.
 func counter(tokens []string) bool {
@@ -100,32 +116,6 @@ func inside(s string) string {
 		parts[i] = p
 	}
 	return strings.Join(parts, "~")
-}
-
-// Endings that say nothing of an image. Of tar and the packings several may
-// follow each other.
-var (
-	exportEndings = []string{".raw", ".img", ".diff", ".rbd", ".rbd2", ".rbdiff", ".export", ".full", ".inc", ".bin", ".bac", ".bak", ".dump", ".image", ".qcow2"}
-	packedEndings = []string{".gz", ".zst", ".zstd", ".lz4", ".xz", ".bz2", ".zz", ".tar", ".tgz", ".tzst", ".tlz4", ".txz", ".tbz2", ".tbz"}
-)
-
-func cutEndings(base string) string {
-	for cutEnding(&base, packedEndings) {
-	}
-	for cutEnding(&base, exportEndings) {
-	}
-	return base
-}
-
-func cutEnding(base *string, endings []string) bool {
-	lower := strings.ToLower(*base)
-	for _, e := range endings {
-		if len(lower) > len(e) && strings.HasSuffix(lower, e) {
-			*base = (*base)[:len(*base)-len(e)]
-			return true
-		}
-	}
-	return false
 }
 
 const (

@@ -202,7 +202,11 @@ func (p *planner) lackFile(s *step) (reason, cure string) {
 			return reason + " whose name says that it is of this image", p.joinCure(s, c)
 		}
 	}
-	return reason, fmt.Sprintf("Add the export that ends at %s, or name the file that holds it with --link FILE=%s", quoted(need), shellWord(need))
+	link := need
+	if p.infer {
+		link = p.image + "@" + need // wherever it lies
+	}
+	return reason, fmt.Sprintf("Add the export that ends at %s, or name the file that holds it with --link FILE=%s", quoted(need), shellWord(link))
 }
 
 // joinCure says how to have a step and a file of another image be of one.

@@ -40,7 +40,11 @@ func takeApart(f File) *apart {
 	rest = a.cut(rest, cutNames(rest, f.From, f.To))
 	a.rest, a.raw = rest, f.Bare && len(f.From) == 0
 	a.finish(rest)
-	if a.label == "" && a.dir == "." && dirs.kind != "" {
+	switch {
+	case a.label != "" && dirs.other != dirs.rest:
+		a.dir, a.sure = dirs.other, true
+		a.label = a.own(a.label)
+	case a.label == "" && a.dir == "." && dirs.kind != "":
 		a.dir = dirs.kind // nothing else is left that could be the image's name
 	}
 	return a
@@ -141,6 +145,7 @@ func (a *apart) couldHold(name string) (label string, ok bool) {
 // Dirs are the folders of a path, taken apart.
 type dirs struct {
 	rest  string // "." for none
+	other string // rest without the snapshot that the file ends at, where that is a folder
 	taken bool   // something is not in rest
 	date  string // the last folders that are a date, as a snapshot's name
 	kind  string // the last folder that is a word as "full"
@@ -150,11 +155,11 @@ type dirs struct {
 // the snapshot that the file ends at if it is called so, and words as "full". One
 // that has a date in its name stays: that may be the image's.
 func takeDirs(dir string, to []string) dirs {
-	d := dirs{rest: dir}
+	d := dirs{rest: dir, other: dir}
 	if dir == "." {
 		return d
 	}
-	var kept []string
+	var kept, other []string
 	comps := strings.Split(dir, "/")
 	for i := 0; i < len(comps); i++ {
 		comp := comps[i]
@@ -172,9 +177,15 @@ func takeDirs(dir string, to []string) dirs {
 			d.date = comp
 		default:
 			kept = append(kept, comp)
+			// An image's name may be that of a snapshot as well: it is taken away only
+			// where something else is left.
+			if !slices.Contains(to, comp) || isShort(comp) || !strings.ContainsAny(comp, "0123456789") {
+				other = append(other, comp)
+			}
 		}
 	}
 	d.rest = cmp.Or(strings.Join(kept, "/"), ".")
+	d.other = cmp.Or(strings.Join(other, "/"), ".")
 	d.taken = d.rest != dir
 	return d
 }

@@ -86,6 +86,10 @@ func TestAuto(t *testing.T) {
 		{f: diff("nas-s1.diff", "", "s1"), image: "nas/nas"},
 		{f: diff("nas2/s1.diff", "", "s1"), image: "nas2"},
 		{f: diff("s1.diff", "", "s1"), image: "nas"},
+		{f: diff("s2/vm-100-disk-0.diff", "s1", "s2"), image: "vm-100-disk-0"},
+		{f: diff("rbd/s2/vm-100-disk-0.diff.gz", "s1", "s2"), image: "rbd/vm-100-disk-0"},
+		{f: diff("vm1/s2/vm1.diff", "s1", "s2"), image: "vm1"},
+		{f: diff("prod/disk-0.diff", "", "prod"), image: "prod/disk-0"},
 		{f: diff("vm1/17/inc.diff", "16", "17"), image: "vm1/17"}, // it may be anything
 		{f: diff("vm1/snap17/inc.diff", "snap16", "snap17"), image: "vm1"},
 		{f: raw("full/vm1.raw"), image: "vm1"},

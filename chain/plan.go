@@ -67,7 +67,8 @@ type planner struct {
 	named     map[string]bool    // names that headers give, or the user
 	wanted    map[string][]want  // by snapshots that no header names as an end
 	bases     map[string]int     // how many files have a base name
-	largest   []*step            // full ones, each larger than all that are older
+	largest   *want              // the file that says the image is as large as none else
+	sizes     map[int64]int      // how many files say that the image has a size
 	suspects  map[*step]string   // steps that nothing is built by, and why
 	full      []*step            // those that start from nothing
 	fromIndex map[string][]*step // the others, by start
@@ -91,7 +92,7 @@ type ambiguity struct {
 func makePlan(image string, files []*planFile, rules planRules) *plan {
 	p := &planner{
 		plan: plan{image: image, states: map[*planFile]string{}, links: map[stepKey]Link{}}, planRules: rules, files: slices.Clone(files),
-		wanted: map[string][]want{}, bases: map[string]int{}, suspects: map[*step]string{},
+		wanted: map[string][]want{}, sizes: map[int64]int{}, bases: map[string]int{}, suspects: map[*step]string{},
 		fromIndex: map[string][]*step{}, claims: map[vertex][]*step{},
 		linked: map[vertex][]*step{}, ambiguous: map[vertex]*ambiguity{}, origins: map[vertex]vertex{},
 	}
@@ -111,6 +112,7 @@ func makePlan(image string, files []*planFile, rules planRules) *plan {
 func (p *planner) collect() {
 	p.named = p.headerNames()
 	p.findWanted()
+	p.findSizes()
 	for _, f := range p.files {
 		if f.fault != nil {
 			continue

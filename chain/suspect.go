@@ -21,8 +21,14 @@ const copiedTogether = time.Minute
 
 // suspect is what speaks against a step from a node, "" if nothing does.
 func (p *planner) suspect(from *planNode, s *step) string {
+	if p.trust || from == nil || from.step.file == s.file || from.step.chosen() || s.chosen() {
+		return ""
+	}
+	if w := p.short(from.step); w != nil {
+		return fmt.Sprintf("needs %s, and %s, which ends there, %s", quoted(s.from), quoted(from.step.file.shown()), w.because(from.step.info.Size))
+	}
 	switch {
-	case p.trust, from == nil, from.step.file == s.file, from.step.chosen(), s.chosen(), layout.HasDate(s.from):
+	case layout.HasDate(s.from):
 		return ""
 	case layout.UsedAgain(s.from):
 		return fmt.Sprintf("needs %s, a name that is used again and again: nothing tells that %s is the one",
@@ -48,66 +54,71 @@ func (p *planner) trustCure(s *step) string {
 	return "If the names are right, trust them with --trust-names"
 }
 
-// short tells of a raw export that is smaller than what follows it says the image
-// was, and returns who says so. An export that was killed leaves one, and nothing in
-// it tells.
-func (p *planner) short(n *planNode) *want {
-	f, size := n.step.file, n.step.info.Size
-	if f.kind != kindRaw || p.trust || n.step.known == KnownLink || n.step.chosen() {
+// short tells of a raw export that is smaller than others say the image was, and
+// returns who says so. An export that was killed leaves one, and nothing in it tells.
+// What is as large as another export is whole: images grow.
+func (p *planner) short(s *step) *want {
+	f, size := s.file, s.info.Size
+	if f.kind != kindRaw || p.trust || s.known == KnownLink || s.chosen() {
 		return nil
 	}
+	needs := p.fromIndex[s.to]
 	if p.infer {
-		for _, w := range p.wanted[f.holds] {
-			if w.info.HasSize && w.info.Size > size {
-				return &w
-			}
+		needs = slices.Concat(needs, p.fromIndex[f.holds])
+	}
+	for _, o := range needs {
+		if o.info.HasSize && o.info.Size > size {
+			return &want{o.file, o.info}
 		}
 	}
-	for _, s := range p.fromIndex[n.name] {
-		if s.info.HasSize && s.info.Size > size {
-			return &want{s.file, s.info}
-		}
+	// Other names may be those of images that have a folder in common.
+	ofImage := len(needs) > 0 || layout.HasDate(s.to)
+	if ofImage && p.largest != nil && p.largest.info.Size > size && p.sizes[size] == 1 {
+		return p.largest
 	}
-	return p.largerBefore(f, size)
+	return nil
 }
 
-// largerBefore is a full export of the image that is larger than a file, and older;
-// nil for none.
-func (p *planner) largerBefore(f *planFile, size int64) *want {
-	if p.largest == nil { // so far, by age: there may be a full export for each day
-		p.largest = []*step{}
-		byAge := slices.SortedFunc(slices.Values(p.full), func(a, b *step) int {
-			return cmp.Or(a.file.modTime.Compare(b.file.modTime), compareSteps(a, b))
-		})
-		for _, s := range byAge {
-			if n := len(p.largest); n == 0 || s.info.Size > p.largest[n-1].info.Size {
-				p.largest = append(p.largest, s)
+// findSizes counts the sizes that the image has by its files.
+func (p *planner) findSizes() {
+	for _, f := range p.files {
+		seen := map[int64]bool{}
+		for part := range f.steps {
+			s := &f.steps[part]
+			if f.fault != nil || !s.HasSize {
+				continue
+			}
+			if p.largest == nil || s.Size > p.largest.info.Size {
+				p.largest = &want{f, s}
+			}
+			if !seen[s.Size] {
+				seen[s.Size] = true
+				p.sizes[s.Size]++
 			}
 		}
 	}
-	older, _ := slices.BinarySearchFunc(p.largest, f.modTime.Add(-copiedTogether), func(s *step, t time.Time) int {
-		return s.file.modTime.Compare(t)
-	})
-	if older == 0 || p.largest[older-1].info.Size <= size {
-		return nil
-	}
-	return &want{p.largest[older-1].file, p.largest[older-1].info}
+}
+
+// because says why an export is short.
+func (w *want) because(size int64) string {
+	return fmt.Sprintf("has %d bytes, and by %s the image has %d: an export that was killed is short, too", size, quoted(w.file.shown()), w.info.Size)
 }
 
 func (p *planner) explainShort() {
 	for _, n := range p.nodes {
-		if w := p.short(n); w != nil {
-			n.short = true
-			name := n.name
-			if p.infer && p.wanted[n.step.file.holds] != nil {
-				name = n.step.file.holds
-			}
-			p.add(KindSuspicious, n.label(), n.step,
-				fmt.Sprintf("has %d bytes, and by %s the image has %d: an export that was killed is short, too",
-					n.step.info.Size, quoted(w.file.shown()), w.info.Size),
-				fmt.Sprintf("If the image was that small, say so with --link %s=%s; else make the export again",
-					shellWord(n.step.file.shown()), shellWord(name))).Serving = true
+		w := p.short(n.step)
+		if w == nil {
+			continue
 		}
+		n.short = true
+		f, name := n.step.file, n.name
+		if p.infer && p.wanted[f.holds] != nil {
+			name = f.holds
+		}
+		p.states[f] = string(KindSuspicious)
+		p.add(KindSuspicious, n.label(), n.step, w.because(n.step.info.Size),
+			fmt.Sprintf("If the image was that small, say so with --link %s=%s; else make the export again",
+				shellWord(f.shown()), shellWord(name))).Serving = true
 	}
 }
 
@@ -116,7 +127,7 @@ func (n *planNode) trustOf() Trust {
 	switch {
 	case n.linked, n.parent != nil && n.parent.linked:
 		return TrustLink
-	case n.short, n.parent != nil && n.parent.short && n.parent.step.file != n.step.file:
+	case n.short:
 		return TrustSuspicious
 	case n.parent == nil, n.parent.step.file == n.step.file:
 		return TrustVerified

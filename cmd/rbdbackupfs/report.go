@@ -178,7 +178,7 @@ func damage(p chain.Problem) bool {
 	switch p.Kind {
 	case chain.KindUnsettled:
 		return false
-	case chain.KindDamaged, chain.KindCorrupt, chain.KindIncomplete, chain.KindUnreadable, chain.KindIndex:
+	case chain.KindDamaged, chain.KindCorrupt, chain.KindIncomplete, chain.KindUnreadable, chain.KindIndex, chain.KindSuspicious:
 		return true
 	}
 	return !p.Serving

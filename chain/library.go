@@ -23,7 +23,7 @@ type Options struct {
 	Repo  *repo.Repo
 	Index *index.Index
 	// Links says of backup files at which snapshot they end, as [IMAGE@]SNAPSHOT. A
-	// key is a path below the repository, an absolute path, or a base name.
+	// key is a path below the repository, an absolute path, or a base name that only one file has.
 	Links map[string]string
 	// TrustNames has files linked by names that nothing vouches for.
 	TrustNames bool
@@ -59,6 +59,7 @@ type Library struct {
 
 	mu       sync.Mutex
 	files    map[string]*fileState
+	bases    map[string]int // how many files have a base name
 	folders  map[string]*folderState
 	groups   map[string]*groupState
 	images   map[string]*imageState
@@ -113,7 +114,7 @@ func Open(o Options) (*Library, error) {
 	l := &Library{
 		repo: o.Repo, ix: o.Index, cache: o.Cache, layout: o.Layout, given: o.Given, log: o.Logger,
 		links: o.Links, trust: o.TrustNames, workers: o.Workers,
-		files: map[string]*fileState{}, folders: map[string]*folderState{}, groups: map[string]*groupState{},
+		files: map[string]*fileState{}, bases: map[string]int{}, folders: map[string]*folderState{}, groups: map[string]*groupState{},
 		moved: map[*groupState]bool{}, touched: map[*imageState]bool{}, held: o.Layout.Guesses(),
 		listed: make(chan struct{}), idle: make(chan struct{}),
 		images: map[string]*imageState{}, places: map[string]repo.File{}, notes: map[string]*fileInfo{},

@@ -31,17 +31,35 @@ func parseLink(s string) link {
 	return link{snapshot: s}
 }
 
-// linkOf returns what --link says of a file.
+// linkOf returns what --link says of a file, with mu held. A base name that several
+// files have says nothing of them.
 func (l *Library) linkOf(name string) link {
 	if len(l.links) == 0 {
 		return link{}
 	}
-	for _, key := range []string{name, filepath.Join(l.repo.Root(), name), path.Base(name)} {
-		if say, ok := l.links[key]; ok {
+	keys := []string{name, filepath.Join(l.repo.Root(), name), path.Base(name)}
+	for i, key := range keys {
+		if say, ok := l.links[key]; ok && (i < 2 || l.bases[key] == 1) {
 			return parseLink(say)
 		}
 	}
 	return link{}
+}
+
+// countBase notes that there is one more file of a base name, or one less. What
+// --link says of that may begin or cease to hold for the others.
+func (l *Library) countBase(name string, n int) {
+	base := path.Base(name)
+	l.bases[base] += n
+	if _, linked := l.links[base]; !linked {
+		return
+	}
+	for _, f := range l.files {
+		if path.Base(f.path) == base {
+			f.changed = true
+			l.enqueue(l.folders[path.Dir(f.path)])
+		}
+	}
 }
 
 // layoutFile is a file as the layout sees it.

@@ -94,6 +94,7 @@ func (l *Library) applyFile(c repo.Change) {
 		f = &fileState{path: name, info: l.notes[name]}
 		delete(l.notes, name)
 		l.files[name], dir.files[name] = f, f
+		l.countBase(name, 1)
 	}
 	f.see(c.File)
 	f.changed = true
@@ -106,6 +107,7 @@ func (l *Library) applyFile(c repo.Change) {
 // forget takes out a file that is gone.
 func (l *Library) forget(f *fileState) {
 	delete(l.files, f.path)
+	l.countBase(f.path, -1)
 	if dir := l.folders[path.Dir(f.path)]; dir != nil {
 		delete(dir.files, f.path)
 		if len(dir.files) == 0 && !dir.queued && !dir.running {

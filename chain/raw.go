@@ -21,7 +21,7 @@ const (
 	rawLinked rawRule = "link"  // this one: --link says so
 )
 
-// rawRule is the rule for a file.
+// rawRule is the rule for a file, with mu held.
 func (l *Library) rawRule(name string) rawRule {
 	switch {
 	case l.linkOf(name) != link{}:
@@ -91,17 +91,17 @@ func (info *fileInfo) rawFault(name, where string, size int64, rule rawRule) *fa
 	}
 }
 
-// unpackCure says how to unpack what no library here can, by the file's name.
+// unpackCure says how to unpack what no library here can, by the file's name. None of
+// the commands writes over a file that is there, or removes this one.
 func unpackCure(where string) string {
-	ext := path.Ext(where)
 	command := map[string]string{
-		".zz": "pigz -dc", ".lzma": "xz -dc --format=lzma", ".lz": "lzip -dc", ".lzo": "lzop -dc", ".z": "gzip -dc", ".7z": "7z x -so",
-		".zip": "unzip -p", ".br": "brotli -dc", ".rar": "unrar p -inul", ".sz": "snzip -dc",
-	}[strings.ToLower(ext)]
+		".zz": "pigz -dk FILE", ".lzma": "xz -dk --format=lzma FILE", ".lz": "lzip -dk FILE", ".lzo": "lzop -d FILE", ".z": "gzip -dk FILE",
+		".7z": "7z x -aos -oDIR FILE", ".zip": "unzip -n FILE -d DIR", ".br": "brotli -dk FILE", ".rar": "unrar x -o- FILE DIR/",
+	}[strings.ToLower(path.Ext(where))]
 	if command == "" {
 		return "Unpack it, copy it again, or make the export again"
 	}
-	return fmt.Sprintf("Unpack it: %s %s > %s", command, shellWord(where), shellWord(strings.TrimSuffix(where, ext)))
+	return "Unpack it: " + strings.NewReplacer("FILE", shellWord(where), "DIR", shellWord(path.Dir(where))).Replace(command)
 }
 
 // isRawName tells whether a file without a banner is a raw export by its name.

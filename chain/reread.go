@@ -69,10 +69,10 @@ func (l *Library) needsScan(f *fileState) bool {
 // scanOne reads one file and returns its note, if it is to be kept.
 func (l *Library) scanOne(ctx context.Context, f *fileState) []byte {
 	l.mu.Lock()
-	pin, old := f.pin, f.info
+	pin, old, rule := f.pin, f.info, l.rawRule(f.path)
 	l.now = f.path
 	l.mu.Unlock()
-	info, err := l.scanFile(ctx, f, pin)
+	info, err := l.scanFile(ctx, f, pin, rule)
 	var damage *fault
 	switch {
 	case err != nil:

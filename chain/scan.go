@@ -101,7 +101,7 @@ func (f *fault) UnmarshalJSON(b []byte) error {
 
 // scanFile reads the headers of one file. The error is set only when the file
 // changed under the reader or can't be read, so that nothing is known of it.
-func (l *Library) scanFile(ctx context.Context, f *fileState, pin repo.Pin) (*fileInfo, error) {
+func (l *Library) scanFile(ctx context.Context, f *fileState, pin repo.Pin, rule rawRule) (*fileInfo, error) {
 	name := f.path
 	h, err := l.open(ctx, name, pin, nil)
 	if err != nil {
@@ -109,7 +109,7 @@ func (l *Library) scanFile(ctx context.Context, f *fileState, pin repo.Pin) (*fi
 	}
 	defer h.Release()
 	h.scanned = &f.scanned
-	info, err := scanContent(h, l.shown(name), pin, l.rawRule(name))
+	info, err := scanContent(h, l.shown(name), pin, rule)
 	if err != nil {
 		return nil, err
 	}

@@ -79,6 +79,13 @@ func (l *Library) strayLinks() (list []Problem) {
 		used[name], used[filepath.Join(l.repo.Root(), name)], used[filepath.Base(name)] = true, true, true
 	}
 	for file, snap := range l.links {
+		if n := l.bases[file]; n > 1 && l.files[file] == nil {
+			list = append(list, Problem{
+				File: file, Offset: -1, Kind: KindBadLink,
+				Reason: fmt.Sprintf("--link says it ends at %s, and %d files are called so", quoted(snap), n),
+				Cure:   "Say which one, by its path below " + l.repo.Root(),
+			})
+		}
 		if !used[file] {
 			list = append(list, Problem{
 				File: file, Offset: -1, Kind: KindBadLink,

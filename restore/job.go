@@ -262,7 +262,8 @@ func (j *Job) take(c *call) error {
 func (j *Job) refuseFormat(format rbddiff.Format) error {
 	hint := format.Hint()
 	if command := format.Unpack(); command != "" {
-		hint = "Unpack it on the way: " + command + " FILE > " + j.m.path(j.name)
+		to := " > " + j.m.path(j.name)
+		hint = "Unpack it on the way: " + command + " FILE" + to + ", or, if that is an archive: tar -xOf FILE" + to
 	} else if format == rbddiff.Qcow2 {
 		hint = "Convert it first: qemu-img convert -O raw FILE FILE.raw; then: cp FILE.raw " + j.m.path(j.name)
 	}

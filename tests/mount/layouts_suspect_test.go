@@ -201,14 +201,16 @@ func TestKilledExport(t *testing.T) {
 			suspicious[p.Image+"@"+p.Snapshot] = p.Cure
 		}
 	}
-	if len(suspicious) != 2 || suspicious["vm1@"+days[0]] == "" || suspicious["vm2@"+days[2]] == "" {
+	if len(suspicious) != 3 || suspicious["vm1@"+days[0]] == "" || suspicious["vm1@"+days[1]] == "" || suspicious["vm2@"+days[2]] == "" {
 		t.Errorf("these are suspicious: %v", suspicious)
 	}
 	for _, img := range l.Images {
 		for _, snap := range img.Snapshots {
 			want := "verified"
 			switch {
-			case suspicious[img.Name+"@"+snap.Label] != "", img.Name == "vm1":
+			case img.Name == "vm1" && snap.Label != days[0]:
+				t.Errorf("%s@%s is served on what may have been cut off", img.Name, snap.Label)
+			case suspicious[img.Name+"@"+snap.Label] != "":
 				want = "suspicious"
 			case snap.Depth > 1:
 				want = "by name"

@@ -91,6 +91,9 @@ func (p *planner) choose(a *ambiguity, s *step) string {
 	if a.pending {
 		return "Wait for the comparison, or say which one it is, " + link
 	}
+	if p.infer {
+		link += "; if they are of two images, with --link FILE=IMAGE@SNAPSHOT which image one is of"
+	}
 	return "Say which one it is, " + link
 }
 
@@ -261,7 +264,7 @@ func (p *planner) guess(snapshot string) *planFile {
 // nil where there are more, or none.
 func (p *planner) onlyNameless(snapshot string, of func(*planFile) bool) (only *planFile) {
 	for _, f := range p.files {
-		if !of(f) || f.link != "" || f.fault != nil && f.fault.sideCar || !p.couldEnd(f, snapshot) {
+		if !of(f) || f.link != "" || !p.couldEnd(f, snapshot) {
 			continue
 		}
 		if f.fault == nil && !fits(&f.steps[len(f.steps)-1], p.wanted[snapshot]) {
@@ -279,7 +282,7 @@ func (p *planner) onlyNameless(snapshot string, of func(*planFile) bool) (only *
 // nothing ends at, and the file doesn't need that snapshot itself.
 func (p *planner) couldEnd(f *planFile, snapshot string) bool {
 	if f.fault != nil {
-		return f.fault.kind == KindUnsupported && f.fault.maybeRaw
+		return f.fault.kind == KindUnsupported && f.fault.maybeRaw && !f.fault.sideCar
 	}
 	n := len(f.steps)
 	if n == 0 || f.steps[n-1].HasTo {

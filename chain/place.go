@@ -179,8 +179,9 @@ type candidate struct {
 	ends        bool // it ends there, and it isn't only its name that says so
 }
 
-// elsewhere returns the only file of another image that ends at a snapshot, or may,
-// and is looked at together with those of this one; nil for none, or several.
+// elsewhere returns the only file of another image that ends at a snapshot, or may by
+// its name, and is looked at together with those of this one; else the only one of
+// which nothing but its name is known. Nil for none, or several.
 func (l *Library) elsewhere(f *planFile, need string) (found *candidate) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -188,18 +189,25 @@ func (l *Library) elsewhere(f *planFile, need string) (found *candidate) {
 	if own == nil || own.group == nil {
 		return nil
 	}
+	var bare []*candidate
 	for name, other := range own.group.files {
 		if other.image == own.image || other.info == nil || other.info.Fault != nil || own.place.Sure && other.place.Sure {
 			continue
 		}
-		ends := slices.ContainsFunc(other.info.Steps, func(s stepInfo) bool { return s.HasTo && s.To == need })
-		if !ends && !(other.known.Bare && layout.HasWord(path.Base(name), need)) {
-			continue
+		c := &candidate{file: l.shown(name), image: other.image.name}
+		c.ends = slices.ContainsFunc(other.info.Steps, func(s stepInfo) bool { return s.HasTo && s.To == need })
+		switch {
+		case c.ends, other.known.Bare && layout.HasWord(path.Base(name), need):
+			if found != nil {
+				return nil
+			}
+			found = c
+		case other.known.Bare:
+			bare = append(bare, c)
 		}
-		if found != nil {
-			return nil
-		}
-		found = &candidate{l.shown(name), other.image.name, ends}
+	}
+	if found == nil && len(bare) == 1 {
+		return bare[0]
 	}
 	return found
 }

@@ -51,8 +51,9 @@ type planRules struct {
 	verdict func(comparison) verdict
 	// infer has names be looked for in paths.
 	infer bool
-	// trust has steps linked by names that something speaks against.
-	trust bool
+	// trust has steps linked that something speaks against; trustNames only where that
+	// are the names.
+	trust, trustNames bool
 	// elsewhere returns a file of another image that may end at a snapshot which a
 	// file needs, nil for none; it may be nil itself.
 	elsewhere func(f *planFile, need string) *candidate

@@ -297,7 +297,7 @@ func checkTold(t *rapid.T, s *scene, p *plan) {
 	}
 }
 
-var linkCure = regexp.MustCompile(`--link (\S+)=(\S+?)( instead$|, or trust|; else|$)`)
+var linkCure = regexp.MustCompile(`--link (\S+)=(\S+?)( instead$|, or trust|; else|; if they|$)`)
 
 // TestCuresWork does what each problem says, and the problem is gone.
 func TestCuresWork(t *testing.T) {

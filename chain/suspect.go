@@ -28,7 +28,7 @@ func (p *planner) suspect(from *planNode, s *step) string {
 		return fmt.Sprintf("needs %s, and %s, which ends there, %s", quoted(s.from), quoted(from.step.file.shown()), w.because(from.step.info.Size))
 	}
 	switch {
-	case layout.HasDate(s.from):
+	case p.trustNames, layout.HasDate(s.from):
 		return ""
 	case layout.UsedAgain(s.from):
 		return fmt.Sprintf("needs %s, a name that is used again and again: nothing tells that %s is the one",

@@ -60,7 +60,9 @@ func NamedPacked(name string) bool {
 
 func cutEnding(name string, endings []string) (rest string, found bool) {
 	ext := path.Ext(name)
-	if len(ext) == len(path.Base(name)) || !slices.Contains(endings, strings.ToLower(ext)) {
+	low := strings.ToLower(ext)
+	numbered := strings.TrimRight(low, "0123456789") // as in .inc1
+	if len(ext) == len(path.Base(name)) || !slices.Contains(endings, low) && !slices.Contains(endings, numbered) {
 		return name, false
 	}
 	return strings.TrimSuffix(name, ext), true

@@ -63,6 +63,8 @@ func TestAuto(t *testing.T) {
 		{f: raw("db-vol-2026-03-29.raw"), image: "db-vol"},
 		{f: raw("db-vol-2026-03-29.raw"), others: []File{diff("db-vol-2026-03-30.diff", "2026-03-29", "2026-03-30")}, image: "db-vol"},
 		{f: diff("db-vol-2026-03-30.diff", "2026-03-29", "2026-03-30"), image: "db-vol"},
+		{f: diff("vm-100-disk-0.inc1", "s1", "s2"), image: "vm-100-disk-0"},
+		{f: raw("vm-100-disk-0.full"), others: []File{diff("vm-100-disk-0.inc1", "s1", "s2")}, image: "vm-100-disk-0"},
 		{f: raw("web.full"), others: []File{diff("web.0101.0102.diff", "0101", "0102")}, image: "web"},
 		{f: diff("config@UTC20161130T170929.diff_from_UTC20161130T170848", "UTC20161130T170848", "UTC20161130T170929"), image: "config"},
 		{f: diff("vm1_0_1.diff", "0", "1"), image: "vm1"},
@@ -111,6 +113,9 @@ func TestAuto(t *testing.T) {
 		// By the names that tools give.
 		{f: diff("100/daily/20240501020000rbd.vm-100-disk-0.diff", "", "barcdaily20240501020000"), image: "rbd/vm-100-disk-0", snapshot: "barcdaily20240501020000"},
 		{f: diff("one/13/a1b2c3/disk.0.1.rbdiff", "one_backup_0", "one_backup_1"), image: "one/13/disk.0"},
+		{f: diff("one/123456/disk.0.1.rbdiff", "one_backup_0", "one_backup_1"), image: "one/123456/disk.0"},
+		{f: diff("a1b2c3/disk.0.rbd2", "", "one_backup_0"), image: "a1b2c3/disk.0"},
+		{f: diff("disk.0.rbd2.gz", "", "one_backup_0"), image: "disk.0"},
 		{f: diff("13/disk.0.rbd2", "", "one_backup_0"), image: "13/disk.0"},
 	}
 	for _, tt := range tests {

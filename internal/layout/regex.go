@@ -21,9 +21,13 @@ var (
 	barc = must(`^((?P<path>.*?)/)??(barc/)?(\d+/)?([^/]+/)?(?P<d>\d{14})(?P<pool>[^./]+)\.(?P<img>[^/]+?)\.diff$`,
 		"{path}/{pool}/{img}", "barc{dir}{d}")
 	// OpenNebula: …/disk.N.rbd2, and disk.N.K.rbdiff for the increments, each of
-	// which may be in a folder of its own with six hexadecimal digits.
-	openNebula = must(`^((?P<path>.*?)/)??([0-9a-f]{6}/)?(?P<disk>disk\.\d+)(\.\d+)?\.(rbd2|rbdiff)$`, "{path}/{disk}", "")
+	// which may be in a folder of its own below that of the machine.
+	openNebula = must(`^((?P<path>.+?)/(`+backupID+`/)?)?(?P<disk>disk\.\d+)(\.\d+)?\.(rbd2|rbdiff)$`, "{path}/{disk}", "")
 )
+
+// backupID is six hexadecimal digits, one of them a letter: the machine's folder is
+// a number.
+const backupID = `([a-f][0-9a-f]{5}|\d[a-f][0-9a-f]{4}|\d\d[a-f][0-9a-f]{3}|\d{3}[a-f][0-9a-f]{2}|\d{4}[a-f][0-9a-f]|\d{5}[a-f])`
 
 // tools are the layouts that Auto knows by the files' names.
 var tools = []struct {

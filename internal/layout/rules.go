@@ -93,7 +93,7 @@ func (k Known) Group() string {
 // other.
 type Group struct {
 	names  map[string]int // that headers have, and how many files
-	labels map[string]int // of files whose names surely have the image in them
+	labels map[string]int // of files that say themselves where they end
 }
 
 // Rules are a layout.
@@ -165,7 +165,7 @@ func (g *Group) count(f Known, n int) (changed bool) {
 	for _, name := range f.To {
 		bump(g.names, name)
 	}
-	if p := f.apart; p != nil && !f.Bare && p.sure && p.label != "" {
+	if p := f.apart; p != nil && !f.Bare && p.label != "" {
 		bump(g.labels, p.label)
 	}
 	return changed

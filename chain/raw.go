@@ -68,7 +68,7 @@ func (info *fileInfo) rawFault(name, where string, size int64, rule rawRule) *fa
 		return nil
 	case isSideCar(inner):
 		return &fault{
-			kind: KindUnsupported, reason: "is not a backup", maybeRaw: true, sideCar: true,
+			kind: KindUnsupported, reason: "is not a backup", offset: -1, maybeRaw: true, sideCar: true,
 			cure: "Nothing is lost: it is left alone",
 		}
 	case size == 0:

@@ -21,6 +21,9 @@ const (
 	// known yet: for the list of everything, and for one image.
 	lsPatience      = 2 * time.Second
 	lsImagePatience = 30 * time.Second
+
+	// shownSideCars is how many files that are no backups are named.
+	shownSideCars = 3
 )
 
 type lsOptions struct {
@@ -40,7 +43,8 @@ links between them rest on:
 
 Below the table is a line for everything that is wrong: snapshots that are
 withheld, files that are damaged, incomplete or of another format, and the cure.
-The exit status is then 3.
+The exit status is then 3. Checksums, notes and the like are no backups: they
+are left alone, and one line names some of them.
 
 With IMAGE it shows the backup files of that one as well, with IMAGE@SNAPSHOT
 the whole chain of one snapshot, with --files all backup files of all images. A
@@ -237,12 +241,22 @@ func (a *app) printChain(img imageReport) error {
 	return table.flush()
 }
 
+// printProblems prints a line for each problem, and one for all files that are no
+// backups: there may be a checksum beside each that is one.
 func (a *app) printProblems(report lsReport) {
 	if len(report.Problems) > 0 {
 		fmt.Fprintln(a.stdout)
 	}
-	for _, p := range report.Problems {
+	wrong, beside := withoutSideCars(report.Problems)
+	for _, p := range wrong {
 		fmt.Fprintln(a.stdout, problemLine(report.Repo, p))
+	}
+	if len(beside) > 0 {
+		line := "no backups, left alone: " + strings.Join(beside[:min(len(beside), shownSideCars)], ", ")
+		if more := len(beside) - shownSideCars; more > 0 {
+			line += fmt.Sprintf(" and %d more", more)
+		}
+		fmt.Fprintln(a.stdout, printable(line))
 	}
 }
 

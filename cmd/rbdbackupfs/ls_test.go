@@ -122,6 +122,26 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+func TestSideCarsAreNoProblems(t *testing.T) {
+	problems := []chain.Problem{
+		{Image: "vm", File: "vm/README", Kind: chain.KindUnsupported, Serving: true},
+		{Image: "vm", File: "vm/x.qcow2", Kind: chain.KindUnsupported},
+		{File: "vm/.part", Kind: chain.KindUnsupported, Serving: true},
+		{Image: "vm", File: "vm/a", Kind: chain.KindTrailing, Serving: true},
+	}
+	wrong, beside := withoutSideCars(problems)
+	if diff := cmp.Diff(problems[1:], wrong); diff != "" || len(beside) != 1 || beside[0] != "vm/README" {
+		t.Errorf("%v\n%s", beside, diff)
+	}
+	var out bytes.Buffer
+	if err := (&app{now: time.Now}).showStatus(&out, statusReport{Status: chain.Status{Problems: problems}}, statusOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); !strings.Contains(got, "problems    3\n") || strings.Contains(got, "README") {
+		t.Errorf("status: %s", got)
+	}
+}
+
 func TestPrintable(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                  "",

@@ -195,6 +195,25 @@ func damaged(problems []chain.Problem) int {
 	return n
 }
 
+// sideCar reports whether a problem is none: a file that people keep beside their
+// backups, such as a checksum or notes. Others of this kind that harm nothing are
+// of no image.
+func sideCar(p chain.Problem) bool {
+	return p.Kind == chain.KindUnsupported && p.Serving && p.Image != ""
+}
+
+// withoutSideCars parts what is wrong from files that aren't backups.
+func withoutSideCars(problems []chain.Problem) (wrong []chain.Problem, beside []string) {
+	for _, p := range problems {
+		if sideCar(p) {
+			beside = append(beside, p.File)
+		} else {
+			wrong = append(wrong, p)
+		}
+	}
+	return wrong, beside
+}
+
 func writeJSON(w io.Writer, v any) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")

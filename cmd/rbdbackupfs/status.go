@@ -95,13 +95,14 @@ func (a *app) showStatus(w io.Writer, report statusReport, o statusOptions) erro
 	if i := report.Imports; i != nil {
 		row("imports", "to %s: %d running, %d done, %d failed%s", i.Target, i.Running, i.Done, i.Failed, broken(i.Broken))
 	}
-	row("problems", "%d", len(report.Problems))
+	problems, _ := withoutSideCars(report.Problems)
+	row("problems", "%d", len(problems))
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	for i, problem := range report.Problems {
+	for i, problem := range problems {
 		if i == shownProblems {
-			fmt.Fprintf(w, "  ... and %d more; see: rbdbackupfs ls %s\n", len(report.Problems)-i, d.Mountpoint)
+			fmt.Fprintf(w, "  ... and %d more; see: rbdbackupfs ls %s\n", len(problems)-i, d.Mountpoint)
 			break
 		}
 		fmt.Fprintf(w, "  %s\n", problemLine(report.Repo, problem))

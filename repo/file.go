@@ -56,7 +56,7 @@ type File struct {
 	Pin   Pin
 	State State
 	// Why says in one line why a file is not Seen or Settled, and Cure what to
-	// do about it. Cure is empty where there is nothing to be done.
+	// do about it, a sentence. Cure is empty where there is nothing to be done.
 	Why, Cure string
 }
 

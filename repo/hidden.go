@@ -37,19 +37,19 @@ func (r reason) words() (why, cure string) {
 	case reasonSystemFolder:
 		return "folders of this name belong to the system that stores the files", "rename the folder if it holds backups"
 	case reasonSymlink:
-		return "a symbolic link, and links are never followed", moveHere
+		return "is a symbolic link, and links are never followed", moveHere
 	case reasonSocket:
-		return "a socket, not a regular file", ""
+		return "is a socket, not a regular file", ""
 	case reasonPipe:
-		return "a named pipe, not a regular file", "write the export into a regular file"
+		return "is a named pipe, not a regular file", "write the export into a regular file"
 	case reasonDevice:
-		return "a device, not a regular file", "export its contents into a regular file"
+		return "is a device, not a regular file", "export its contents into a regular file"
 	case reasonTooDeep:
 		return "folders are nested too deeply here", "move the folder further up"
 	case reasonWritten:
-		return "being written", ""
+		return "is being written", ""
 	case reasonOpen:
-		return "being written: a process has it open for writing", "if nothing should write to it, see `fuser -v`"
+		return "is being written: a process has it open for writing", "if nothing should write to it, see `fuser -v`"
 	case reasonDenied:
 		return "permission denied", "let the user that runs rbdbackupfs read it (chmod, chown or setfacl)"
 	case reasonIO:
@@ -57,6 +57,14 @@ func (r reason) words() (why, cure string) {
 	default:
 		return "", ""
 	}
+}
+
+// sentence is a hint as it follows a full stop.
+func sentence(hint string) string {
+	if hint == "" {
+		return ""
+	}
+	return strings.ToUpper(hint[:1]) + hint[1:]
 }
 
 // hiddenFile tells whether a regular file of this name is left alone.

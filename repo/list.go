@@ -81,7 +81,7 @@ func stateFor(why reason, otherwise State) State {
 
 func fileOf(path string, pin Pin, state State, r reason) File {
 	why, cure := r.words()
-	return File{Path: path, Pin: pin, State: state, Why: why, Cure: cure}
+	return File{Path: path, Pin: pin, State: state, Why: why, Cure: sentence(cure)}
 }
 
 // folderError is the problem of a folder that can't be read.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -44,7 +46,11 @@ func TestListSaysWhatItLeavesAlone(t *testing.T) {
 	for _, f := range files {
 		line := f.State.String() + " " + f.Path
 		if f.State == Hidden {
-			line += ": " + strings.Fields(f.Why)[0] + " " + strings.Fields(f.Why)[1]
+			words := strings.Fields(strings.TrimPrefix(f.Why, "is "))
+			line += ": " + words[0] + " " + words[1]
+			if r, _ := utf8.DecodeRuneInString(f.Cure); unicode.IsLower(r) {
+				t.Errorf("%s: the cure is no sentence: %s", f.Path, f.Cure)
+			}
 		}
 		got = append(got, line)
 		if f.State == Seen && f.Pin != pinNow(t, filepath.Join(dir, f.Path)) {

@@ -273,7 +273,7 @@ func (t *tree) trouble(f *folder, e *Error) {
 		kind = Added
 	}
 	f.problem = why
-	t.tell(kind, File{Path: f.path, State: Unreadable, Why: "the folder can't be read: " + why, Cure: e.Hint})
+	t.tell(kind, File{Path: f.path, State: Unreadable, Why: "the folder can't be read: " + why, Cure: sentence(e.Hint)})
 }
 
 // solved ends the trouble, if there was any.

@@ -221,7 +221,7 @@ func TestLooseFileThatIsBeingWritten(t *testing.T) {
 	}
 	defer held.Close()
 	o := runReal(t, "restore", file, "-")
-	if o.code != exitError || !strings.Contains(o.stderr, "\n  "+file+": being written. ") || o.stdout != "" {
+	if o.code != exitError || !strings.Contains(o.stderr, "\n  "+file+": is being written. ") || o.stdout != "" {
 		t.Errorf("%+v", o)
 	}
 }

@@ -148,16 +148,13 @@ func (a *app) tryLayout(ctx context.Context, repo repository, o layoutOptions, l
 	if err != nil {
 		return nil, err
 	}
-	choice, err := o.choose(index, repo.Root())
+	options, err := o.library(a.backend, repo, memoryIndex)
 	if err != nil {
 		return nil, err
 	}
-	o.index = memoryIndex
-	options, err := o.library(a.backend, repo)
-	if err != nil {
+	if options.Layout, err = o.choose(index, repo.Root()); err != nil {
 		return nil, err
 	}
-	options.Layout = choice
 	session, err := openSession(ctx, repo, options, daemon.Owner{}, log) // which nobody sees: there is no lock
 	if err != nil {
 		return nil, err

@@ -226,8 +226,8 @@ func TestLooseFileThatIsBeingWritten(t *testing.T) {
 	}
 }
 
-// With the files in a home folder, the journal may lie below the folder that they
-// have in common; jobs finds it by that, whatever is beside the files.
+// With the files in a home folder, the journal and the cache may lie below the folder
+// that they have in common; jobs finds it by that, whatever is beside the files.
 func TestLooseRestoreHasAJournal(t *testing.T) {
 	dir := t.TempDir()
 	index := filepath.Join(dir, "state/index")
@@ -237,7 +237,7 @@ func TestLooseRestoreHasAJournal(t *testing.T) {
 	jobs := func(flags ...string) outcome {
 		return runReal(t, append(append([]string{"jobs", "--index", index}, flags...), dir)...)
 	}
-	args := []string{"--all-snapshots", "--index", index, dir + "/b/c/inc.diff", dir + "/a/full.diff", "ceph:rbd/ns/vm"}
+	args := []string{"--all-snapshots", "--index", index, "--cache", filepath.Join(dir, "state/cache"), dir + "/b/c/inc.diff", dir + "/a/full.diff", "ceph:rbd/ns/vm"}
 	var running atomic.Int32
 	to := &recordingTarget{onWrite: func(context.Context) error {
 		running.Add(int32(strings.Count(jobs("--json").stdout, `"state": "running"`)))

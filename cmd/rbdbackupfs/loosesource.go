@@ -58,7 +58,7 @@ func (r *restoring) looseFolders(repo repository, o *libraryOptions) (err error)
 	if o.CacheSize, err = parseCacheSize(r.o.cacheSize); err != nil {
 		return err
 	}
-	o.Cache, err = r.o.cacheFolder(r.app.backend, repo, memoryIndex)
+	o.Cache, err = r.o.cachePlace(repo, memoryIndex)
 	return err
 }
 

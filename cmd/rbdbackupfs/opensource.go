@@ -95,12 +95,14 @@ func (a *app) openRepoSource(ctx context.Context, repo repository, command strin
 	if owner, held := daemon.Holder(index); held && owner.Mount() {
 		return a.askMount(ctx, repo, index, &flags.layoutFlags, &daemon.LockedError{Dir: index, Owner: owner})
 	}
-	o, err := flags.library(a.backend, repo)
+	o, err := flags.library(a.backend, repo, index)
 	if err != nil {
 		return nil, err
 	}
 	if mounted != nil {
 		o.Layout = *mounted
+	} else if o.Layout, err = flags.choose(index, repo.Root()); err != nil {
+		return nil, err
 	}
 	owner := daemon.Owner{PID: os.Getpid(), Command: command, Started: a.now()}
 	session, err := openSession(ctx, repo, o, owner, log)

@@ -40,18 +40,14 @@ func (f *repoFlags) check() error {
 	return err
 }
 
-// library is what the flags say about opening a repository.
-func (f *repoFlags) library(b backend, repo repository) (o libraryOptions, err error) {
-	if o.Index, err = f.indexFolder(b, repo); err != nil {
-		return o, err
-	}
+// library is what the flags say about opening a repository with an index, but for
+// the layout.
+func (f *repoFlags) library(b backend, repo repository, index string) (o libraryOptions, err error) {
+	o.Index = index
 	if o.CacheSize, err = parseCacheSize(f.cacheSize); err != nil {
 		return o, err
 	}
-	if o.Layout, err = f.choose(o.Index, repo.Root()); err != nil {
-		return o, err
-	}
-	o.Cache, err = f.cacheFolder(b, repo, o.Index)
+	o.Cache, err = f.cacheFolder(b, repo, index)
 	return o, err
 }
 
@@ -66,6 +62,15 @@ func parseCacheSize(s string) (int64, error) {
 
 // cacheFolder is where what is unpacked is kept: absolute, or "" for nowhere.
 func (f *repoFlags) cacheFolder(b backend, repo repository, index string) (string, error) {
+	dir, err := f.cachePlace(repo, index)
+	if err != nil || dir == "" {
+		return dir, err
+	}
+	return dir, b.CheckOverlap(place{"REPO", repo.Root()}, place{"cache", dir})
+}
+
+// cachePlace is the same for what isn't a repository, as indexPlace is.
+func (f *repoFlags) cachePlace(repo repository, index string) (string, error) {
 	switch {
 	case f.cache == "none", f.cache == "" && index == memoryIndex:
 		return "", nil
@@ -76,8 +81,7 @@ func (f *repoFlags) cacheFolder(b backend, repo repository, index string) (strin
 	if err != nil {
 		return "", err
 	}
-	dir = filepath.Join(dir, repo.ID())
-	return dir, b.CheckOverlap(place{"REPO", repo.Root()}, place{"cache", dir})
+	return filepath.Join(dir, repo.ID()), nil
 }
 
 // indexFolder is where the index of repo lies: absolute, or memoryIndex.

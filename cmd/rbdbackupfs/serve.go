@@ -112,8 +112,15 @@ func (m *mounter) open(ctx context.Context, repo repository) error {
 
 // places chooses the index, and makes sure that nothing lies in anything else.
 func (m *mounter) places(repo repository) (libraryOptions, error) {
-	o, err := m.o.library(m.app.backend, repo)
+	index, err := m.o.indexFolder(m.app.backend, repo)
 	if err != nil {
+		return libraryOptions{}, err
+	}
+	o, err := m.o.library(m.app.backend, repo, index)
+	if err != nil {
+		return o, err
+	}
+	if o.Layout, err = m.o.choose(index, repo.Root()); err != nil {
 		return o, err
 	}
 	places := []place{{"REPO", repo.Root()}, {"MOUNT", m.mountpoint}}

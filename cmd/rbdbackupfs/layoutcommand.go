@@ -131,6 +131,11 @@ func (a *app) openLayout(ctx context.Context, path string, o layoutOptions, log 
 		if resolved, err = repoOf(mountpoint); err != nil {
 			return nil, "", err
 		}
+		// The file beside the index of that mount counts; of one that is gone it is
+		// where --index says.
+		if status, err := mountStatus(ctx, mountpoint); err == nil && o.index == "" {
+			o.index = status.Daemon.Index
+		}
 	}
 	repo, err := a.backend.OpenRepo(resolved, repoOptions{Log: log})
 	if err != nil {

@@ -20,8 +20,11 @@ const mountHelp = `mount shows every image below REPO in a file system at MOUNTP
     MOUNTPOINT/import/POOL/IMAGE           write an export here to restore it
     MOUNTPOINT/status.json                 what is served, indexed and damaged
 
-It returns as soon as the tree can be used, and goes on in the background. An
-image whose files are still being read appears at once, and opening it waits.
+It returns as soon as the tree can be used, after 5 seconds at the latest, and
+goes on in the background. At the first mount of a repository it isn't known
+which images there are before the headers of all files are read; who looks into
+images/ waits for that. From then on, and with any other layout than auto, all
+images appear at once, and opening one whose files are still being read waits.
 With --wait it returns when everything is indexed. "rbdbackupfs umount" ends it.
 
 With --import whatever is written into MOUNTPOINT/import is restored while it
@@ -69,7 +72,7 @@ func (o *mountOptions) addFlags(flags *pflag.FlagSet) {
 	flags.Uint32Var(&o.gid, "gid", 0, "`number` of the group that owns the files (default: who mounts)")
 	flags.StringVar(&o.umask, "umask", "000", "`octal` permissions to take from files (0440) and folders (0550)")
 	flags.DurationVar(&o.rescan, "rescan", 0, "how often to look at all of REPO, besides being told of changes\n(default 5m, 30s on network file systems)")
-	flags.DurationVar(&o.lookupWait, "lookup-wait", 10*time.Second, "how long opening an image waits for its files to be read")
+	flags.DurationVar(&o.lookupWait, "lookup-wait", 10*time.Second, "how long opening an image waits for its files to be read, and images/ for\nwhich images there are")
 	flags.StringVar(&o.readAhead, "read-ahead", "1MiB", "`size` that the kernel reads ahead, or \"kernel\"; root only")
 	flags.IntVar(&o.readyFD, "ready-fd", 0, "descriptor to tell readiness on")
 	flags.Lookup("ready-fd").Hidden = true

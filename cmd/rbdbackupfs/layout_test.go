@@ -102,7 +102,7 @@ func TestLayoutOnOneLine(t *testing.T) {
 		"barc, no files, 3 left out": {Layout: "barc", Left: 3},
 		"auto (/i/l.toml), no files": {Layout: "auto", From: "/i/l.toml", File: "/i/l.toml"},
 		"barc, 2 files as barc":      {Layout: "barc", From: "--layout", File: "/i/l.toml", Rules: map[string]int{"barc": 2}},
-		"regex, 9 files by the regular expression, 1 by --link, 2 left out": {
+		"regex, 9 files by the regular expression, 1 by link, 2 left out": {
 			Layout: "regex", Rules: map[string]int{"regex": 9, "link": 1}, Left: 2,
 		},
 		"auto, 40 files by folder and name, 7 as barc, 7 as opennebula": {

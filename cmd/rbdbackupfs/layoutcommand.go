@@ -21,7 +21,7 @@ KNOWN BY is how the name of the snapshot at the end of a step (TO) is known:
     header      the file itself says it
     name        the file's name says it
     inferred    others need it, and it occurs in the file's path
-    link        --link says so
+    link        you said so, with --link or in ` + layoutFileName + `
 
 LINK is what the step from the snapshot before (FROM) rests on:
 
@@ -29,7 +29,7 @@ LINK is what the step from the snapshot before (FROM) rests on:
     by name     the names agree; the formats carry nothing more
     suspicious  the names agree, and something speaks against it: what builds
                 on it is withheld until --link or --trust-names says it is right
-    link        --link says so
+    link        you said so, with --link or in ` + layoutFileName + `
 
 Below the table is a line for everything that is wrong, with the cure, as in ls;
 the exit status is then 3.

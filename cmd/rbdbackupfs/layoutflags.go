@@ -212,7 +212,7 @@ var ruleWords = map[string]string{
 	layout.Barc:       "as barc",
 	layout.OpenNebula: "as opennebula",
 	layout.Regex:      "by the regular expression",
-	"link":            "by --link",
+	"link":            "by link",
 }
 
 // counts is what came of a layout: 12 files by folder and name, 40 as barc.

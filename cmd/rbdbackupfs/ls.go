@@ -39,7 +39,7 @@ links between them rest on:
     by name     the names agree; the formats carry nothing more
     suspicious  the names agree, and something speaks against it: what builds
                 on it is withheld until --link or --trust-names says it is right
-    link        --link says so
+    link        you said so, with --link or in ` + layoutFileName + `
 
 Below the table is a line for everything that is wrong: snapshots that are
 withheld, files that are damaged, incomplete or of another format, and the cure.
@@ -50,7 +50,7 @@ With IMAGE it shows the backup files of that one as well, with IMAGE@SNAPSHOT
 the whole chain of one snapshot, with --files all backup files of all images. A
 file has a line for each step in it, FROM a snapshot TO the next. KNOWN BY is
 how the name of TO is known: from the file's header, from its name, inferred
-(others need it, and it occurs in the file's path), or by --link. "rbdbackupfs
+(others need it, and it occurs in the file's path), or by a link. "rbdbackupfs
 layout" explains the layout, and tries others.
 
 While the repository is mounted, ls asks the running mount. Otherwise it reads

@@ -149,6 +149,30 @@ func tarOf(t testing.TB, data []byte) []byte {
 	return tool(t, nil, "tar", "-C", dir, "-cf", "-", "image")
 }
 
+// TestSparseTar: an archive of a file with holes isn't taken, whichever way they are
+// written down: what is in the archive isn't the file.
+func TestSparseTar(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "image")
+	if err := os.WriteFile(name, noise(1, 5000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	truncate(t, name, 8<<20)
+	for _, how := range [][]string{
+		{"--format=gnu"}, {"--format=posix", "--sparse-version=0.0"},
+		{"--format=posix", "--sparse-version=0.1"}, {"--format=posix", "--sparse-version=1.0"},
+	} {
+		file := tool(t, nil, append([]string{"tar", "-C", dir, "-S", "-cf", "-", "image"}, how...)...)
+		if len(file) > 1<<20 {
+			t.Skip("the file system knows no holes")
+		}
+		_, err := testCache(t, "", 0).Scan(t.Context(), bytes.NewReader(file), int64(len(file)), Tar, true, "id")
+		if !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%v: %v", how, err)
+		}
+	}
+}
+
 // compare reads all over the content.
 func compare(t *testing.T, c *Cache, file []byte, m *Map, want []byte) {
 	t.Helper()

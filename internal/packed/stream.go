@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // A stream gives what segments unpack to, in order, to the end of the file.
@@ -180,13 +181,22 @@ func newMember(from *stream) (*member, error) {
 		if head.Typeflag == tar.TypeDir {
 			continue
 		}
-		_, sparse := head.PAXRecords["GNU.sparse.major"]
-		if head.Typeflag != tar.TypeReg || sparse {
+		if head.Typeflag != tar.TypeReg || isSparse(head) {
 			return nil, &Error{Err: ErrUnsupported, Reason: fmt.Sprintf("the archive holds %q, which isn't an ordinary file without holes", head.Name), Hint: tarHint}
 		}
 		m.skip, m.size = from.out, head.Size
 		return m, nil
 	}
+}
+
+// isSparse tells whether a file has holes, in any of the ways that tar writes them.
+func isSparse(head *tar.Header) bool {
+	for key := range head.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 // explain makes an *Error of what isn't one of the stream.

@@ -154,11 +154,19 @@ func (s *store) get(key chunkKey, p []byte) bool {
 		return false
 	}
 	frame, err := sh.frame(r)
-	if err != nil {
-		return false // removed meanwhile, or the disk is broken
+	if err == nil {
+		var data []byte
+		if data, err = s.unpack.DecodeAll(frame, p[:0]); err == nil {
+			return len(data) == len(p)
+		}
 	}
-	data, err := s.unpack.DecodeAll(frame, p[:0])
-	return err == nil && len(data) == len(p)
+	// Removed meanwhile, or the disk is broken. What takes its place has to be put.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sh.where[key.chunk] == r {
+		delete(sh.where, key.chunk)
+	}
+	return false
 }
 
 // put keeps a chunk if there is room; with evict others make room.

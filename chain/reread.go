@@ -30,7 +30,7 @@ func (l *Library) scan(ctx context.Context, files []*fileState) error {
 	}
 	l.mu.Unlock()
 	slices.SortFunc(todo, func(a, b *fileState) int { return cmp.Compare(a.path, b.path) })
-	notes := map[string][]byte{}
+	var errs []error
 	var mu sync.Mutex
 	var group sync.WaitGroup
 	room := make(chan struct{}, scanParallel)
@@ -41,18 +41,20 @@ func (l *Library) scan(ctx context.Context, files []*fileState) error {
 		}
 		group.Go(func() {
 			defer func() { <-room }()
-			if note := l.scanOne(ctx, f); note != nil {
+			note := l.scanOne(ctx, f)
+			if note == nil {
+				return
+			}
+			// At once: the next file may be one that takes hours to unpack.
+			if err := l.ix.PutNotes(map[string][]byte{filePrefix + f.path: note}); err != nil {
 				mu.Lock()
-				notes[filePrefix+f.path] = note
+				errs = append(errs, err)
 				mu.Unlock()
 			}
 		})
 	}
 	group.Wait()
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return l.ix.PutNotes(notes)
+	return errors.Join(append(errs, ctx.Err())...)
 }
 
 // needsScan tells, with mu held, whether other contents lie there than were read.

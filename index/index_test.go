@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -482,6 +483,36 @@ func TestReopen(t *testing.T) {
 	})
 	if err != nil || seen != "file/a=x" {
 		t.Fatal(seen, err)
+	}
+}
+
+// TestLargeNote: the map of what is in a large compressed file is a note.
+func TestLargeNote(t *testing.T) {
+	dir := t.TempDir()
+	ix, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := bytes.Repeat([]byte("0123456789abcde\n"), 20<<16) // 20 MiB
+	for _, note := range [][]byte{want[1:], want} {
+		if err := ix.PutNotes(map[string][]byte{"file/a": note, "file/b": []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ix.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ix = mustOpen(t, dir)
+	sizes := map[string]int{}
+	err = ix.Notes("file/", func(k string, v []byte) error {
+		sizes[k] = len(v)
+		if k == "file/a" && !bytes.Equal(v, want) {
+			t.Error("other bytes")
+		}
+		return nil
+	})
+	if err != nil || len(sizes) != 2 || sizes["file/a"] != len(want) || sizes["file/b"] != 1 {
+		t.Error(sizes, err)
 	}
 }
 

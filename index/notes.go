@@ -11,7 +11,7 @@ func (ix *Index) Notes(prefix string, each func(key string, value []byte) error)
 	})
 }
 
-// PutNotes stores notes; a nil value deletes the note.
+// PutNotes stores notes, of 128 MiB at most; a nil value deletes the note.
 func (ix *Index) PutNotes(notes map[string][]byte) error {
 	if len(notes) == 0 {
 		return nil

@@ -21,7 +21,7 @@ const (
 	numMemtables   = 2
 	blockCacheSize = 24 << 20
 	indexCacheSize = 16 << 20
-	valueLogSize   = 16 << 20
+	valueLogSize   = 128 << 20 // and the most that one value can have
 
 	maxIdleIterators = 16
 )

@@ -9,7 +9,6 @@ import (
 )
 
 const (
-	zstdMagic      = 0xfd2fb528
 	skippableMagic = 0x184d2a50 // to …5f, of zstd and LZ4
 	skippableMask  = 0xfffffff0
 )
@@ -31,8 +30,10 @@ func openZstd(src io.ReaderAt, size int64, at place) (segment, error) {
 	if f.frame.from.pos() == size {
 		return f, nil
 	}
-	f.window = window(from)
 	var err error
+	if f.window, err = f.frame.header(); err != nil {
+		return nil, err
+	}
 	f.zstd, err = zstd.NewReader(&f.frame, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 	return f, err
 }
@@ -106,12 +107,11 @@ func skipFrames(from *forward) error {
 // A frameReader gives the bytes of one zstd frame, and knows where it ends. Where
 // that is, only the headers of all its blocks tell.
 type frameReader struct {
-	from  *forward
-	left  int64 // of the part that is being passed on
-	begun bool
-	last  bool // the part is the last one
-	sum   bool // a checksum follows the last block
-	err   error
+	from *forward
+	left int64 // of the part that is being passed on: the header, or a block
+	last bool  // the part is the last one
+	sum  bool  // a checksum follows the last block
+	err  error
 }
 
 func (r *frameReader) Read(p []byte) (int, error) {
@@ -132,16 +132,15 @@ func (r *frameReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// part finds out how long the next part is: the header, or a block.
+// part finds out how long the next block is.
 func (r *frameReader) part() error {
-	if !r.begun {
-		r.begun = true
-		return r.header()
-	}
 	if r.last {
 		return io.EOF
 	}
-	b, err := r.peek(3)
+	b, err := r.from.Peek(3)
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
 	if err != nil {
 		return err
 	}
@@ -162,45 +161,24 @@ func (r *frameReader) part() error {
 	return nil
 }
 
-// header finds out how long the frame's header is: RFC 8878, 3.1.1.1.
-func (r *frameReader) header() error {
-	b, err := r.peek(5)
-	if err != nil {
-		return err
+// header finds out how long the frame's header is, and how far back the frame can
+// refer, bytes.
+func (r *frameReader) header() (window int64, err error) {
+	all, err := r.from.Peek(zstd.HeaderMaxSize)
+	if err != nil && err != io.EOF {
+		return 0, err
 	}
-	if binary.LittleEndian.Uint32(b) != zstdMagic {
-		return &Error{Pos: r.from.pos(), Err: ErrCorrupt, Reason: "isn't zstd from here on"}
-	}
-	descriptor := b[4]
-	single := descriptor&0x20 != 0
-	r.sum = descriptor&0x04 != 0
-	r.left = 5 + []int64{0, 1, 2, 4}[descriptor&3] + []int64{0, 2, 4, 8}[descriptor>>6]
-	if !single {
-		r.left++ // the window
-	} else if descriptor>>6 == 0 {
-		r.left++ // the size, of one byte
-	}
-	return nil
-}
-
-// window is how far back the frame that begins here can refer, bytes; 0 if it doesn't
-// tell.
-func window(from *forward) int64 {
 	var told zstd.Header
-	all, err := from.Peek(zstd.HeaderMaxSize)
-	if err != nil && err != io.EOF || told.Decode(all) != nil {
-		return 0 // whatever is wrong, who reads it says so
+	err = told.Decode(all)
+	if errors.Is(err, zstd.ErrMagicMismatch) {
+		return 0, &Error{Pos: r.from.pos(), Err: ErrCorrupt, Reason: "isn't zstd from here on"}
 	}
+	if err != nil {
+		return 0, err
+	}
+	r.left, r.sum = int64(told.HeaderSize), told.HasCheckSum
 	if told.SingleSegment {
-		return int64(min(told.FrameContentSize, maxWindow))
+		return int64(min(told.FrameContentSize, maxWindow)), nil
 	}
-	return int64(min(told.WindowSize, maxWindow))
-}
-
-func (r *frameReader) peek(n int) ([]byte, error) {
-	b, err := r.from.Peek(n)
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return b, err
+	return int64(min(told.WindowSize, maxWindow)), nil
 }

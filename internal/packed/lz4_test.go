@@ -18,7 +18,7 @@ func lz4Commands() []string {
 }
 
 func lz4Skipped(n int) []byte {
-	b := binary.LittleEndian.AppendUint32(nil, lz4Skip+3)
+	b := binary.LittleEndian.AppendUint32(nil, skippableMagic+3)
 	return append(binary.LittleEndian.AppendUint32(b, uint32(n)), make([]byte, n)...)
 }
 

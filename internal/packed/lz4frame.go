@@ -10,7 +10,6 @@ import (
 const (
 	lz4Magic  = 0x184d2204
 	lz4Legacy = 0x184c2102
-	lz4Skip   = 0x184d2a50 // to …5f
 
 	lz4Window      = 64 << 10 // how far back a linked block refers
 	lz4LegacyBlock = 8 << 20
@@ -60,7 +59,7 @@ func (s *lz4Segment) header(pos int64, magic uint32) (place, error) {
 	switch {
 	case magic == lz4Legacy:
 		return place{pos + 4, lz4IsLegacy}, nil
-	case magic&^0xf == lz4Skip:
+	case magic&skippableMask == skippableMagic:
 		n, err := s.number(pos + 4)
 		return place{in: pos + 8 + int64(n)}, err
 	case magic != lz4Magic:

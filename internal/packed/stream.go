@@ -152,13 +152,13 @@ func (s *stream) explain(err error) error {
 	case err == nil, err == io.EOF, errors.As(err, &known):
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return incomplete(s.size)
+		return incomplete(s.size, "the compressed file")
 	}
 	return &Error{Pos: s.pos(), Err: ErrCorrupt, Reason: fmt.Sprintf("the part that begins here can't be unpacked: %v", err)}
 }
 
-func incomplete(size int64) *Error {
-	return &Error{Pos: size, Err: ErrIncomplete, Reason: "the compressed file ends early", Hint: "The file was cut off: copy it again, or make the export again"}
+func incomplete(size int64, what string) *Error {
+	return &Error{Pos: size, Err: ErrIncomplete, Reason: what + " ends early", Hint: "The file was cut off: copy it again, or make the export again"}
 }
 
 // A member is the one file in a tar archive.
@@ -166,7 +166,6 @@ type member struct {
 	tar  *tar.Reader
 	from *stream
 	skip int64 // where it begins
-	size int64
 }
 
 const tarHint = "Unpack it first: tar -xf FILE"
@@ -184,7 +183,7 @@ func newMember(from *stream) (*member, error) {
 		if head.Typeflag != tar.TypeReg || isSparse(head) {
 			return nil, &Error{Err: ErrUnsupported, Reason: fmt.Sprintf("the archive holds %q, which isn't an ordinary file without holes", head.Name), Hint: tarHint}
 		}
-		m.skip, m.size = from.out, head.Size
+		m.skip = from.out
 		return m, nil
 	}
 }
@@ -207,7 +206,7 @@ func (m *member) explain(err error, atEnd string) error {
 	case errors.Is(err, io.EOF):
 		return &Error{Err: ErrUnsupported, Reason: "the archive " + atEnd, Hint: tarHint}
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return &Error{Pos: m.from.size, Err: ErrIncomplete, Reason: "the archive ends early", Hint: "The file was cut off: copy it again, or make the export again"}
+		return incomplete(m.from.size, "the archive")
 	}
 	return &Error{Err: ErrCorrupt, Reason: "the archive can't be read", Hint: tarHint}
 }

@@ -6,44 +6,25 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
-
-	"rbdbackupfs/internal/testenv"
 )
 
-// toolRun gives the input to a program and returns what it writes.
+// toolRun is tool, for a command in one string.
 func toolRun(t testing.TB, in []byte, command string) []byte {
 	t.Helper()
-	words := strings.Fields(command)
-	testenv.Need(t, "program:"+words[0])
-	cmd := exec.Command(words[0], words[1:]...)
-	cmd.Stdin = bytes.NewReader(in)
-	var out, complaint bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%s: %v: %s", command, err, complaint.Bytes())
-	}
-	return out.Bytes()
+	return tool(t, in, strings.Fields(command)...)
 }
 
 func toolRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
-
-func toolNoise(seed uint64, n int) []byte {
-	r := rand.NewChaCha8([32]byte{byte(seed)})
-	b := make([]byte, n)
-	r.Read(b)
-	return b
-}
 
 // toolText is much like text, with runs of zeros in between.
 func toolText(n int) []byte {
 	r := toolRand(uint64(n))
 	words := make([][]byte, 300)
 	for i := range words {
-		words[i] = toolNoise(uint64(i), 2+r.IntN(12))
+		words[i] = noise(uint64(i), 2+r.IntN(12))
 	}
 	b := make([]byte, 0, n+(200<<10))
 	for len(b) < n {
@@ -64,7 +45,7 @@ func toolContents() []toolContent {
 	return []toolContent{
 		{"empty", nil},
 		{"byte", []byte("x")},
-		{"noise", toolNoise(1, 3<<20)},
+		{"noise", noise(1, 3<<20)},
 		{"text", toolText(20 << 20)},
 	}
 }
@@ -76,7 +57,7 @@ type toolPart struct {
 
 // toolFollow hands on what segments tell each other, as a reader in order does.
 func toolFollow(seg, before segment) {
-	if f, ok := seg.(interface{ follow(segment) }); ok && before != nil {
+	if f, ok := seg.(follower); ok && before != nil {
 		f.follow(before)
 	}
 }
@@ -229,9 +210,15 @@ func toolEveryBit(t *testing.T, open opener, file []byte, overlooked func(at int
 	}
 }
 
-// toolMutate throws changed files at the opener, and places that aren't any.
-func toolMutate(t *testing.T, open opener, files [][]byte, rounds int) {
+// toolMutate packs short texts and ones of size bytes, changes the files, and throws them
+// at the opener, and places that aren't any.
+func toolMutate(t *testing.T, open opener, commands []string, size, rounds int) {
 	t.Helper()
+	var files [][]byte
+	for _, command := range commands {
+		files = append(files, toolRun(t, toolText(2000), command), toolRun(t, toolText(size), command))
+	}
+	files = append(files, slices.Concat(files...))
 	r := toolRand(7)
 	for range rounds {
 		file := bytes.Clone(files[r.IntN(len(files))])

@@ -56,7 +56,7 @@ func TestXZStreams(t *testing.T) {
 	toolCheck(t, openXZ, slices.Concat(file, make([]byte, 200<<10)), want)
 	toolCheck(t, openXZ, bytes.Repeat(empty, 3000), nil)
 	toolDiskErrors(t, openXZ, file)
-	toolDiskErrors(t, openXZ, toolRun(t, toolNoise(9, 400<<10), "xz -c -0"))
+	toolDiskErrors(t, openXZ, toolRun(t, noise(9, 400<<10), "xz -c -0"))
 	for _, more := range []string{"\x00", "\x00\x00\x00", "\x00\x00\x00\x00\x00", "more", "something YZ"} {
 		if _, err := toolWalk(openXZ, append(slices.Clip(file), more...)); err == nil {
 			t.Errorf("%q at the end: no error", more)
@@ -112,14 +112,14 @@ func TestXZEveryBit(t *testing.T) {
 	data := toolText(300)
 	file := slices.Concat(toolRun(t, data, "xz -c -0 -T2 --block-size=100"), make([]byte, 4), toolRun(t, data, "xz -c -0 --check=sha256"))
 	for n := range 4 { // of noise, so that all lengths of padding are there
-		file = append(file, toolRun(t, toolNoise(1, 30+n), "xz -c -0 --check=crc32")...)
+		file = append(file, toolRun(t, noise(1, 30+n), "xz -c -0 --check=crc32")...)
 	}
 	toolEveryBit(t, openXZ, file, func(int, []byte) bool { return false })
 }
 
 // The sizes in a block's header, with a checksum that is right.
 func TestXZSizes(t *testing.T) {
-	data := toolNoise(8, 300)
+	data := noise(8, 300)
 	file := toolRun(t, data, "xz -c -0 -T2 --block-size=1MiB")
 	head := file[xzHeadSize:][:(int(file[xzHeadSize])+1)*4]
 	if head[1] != 0xc0 {
@@ -141,7 +141,7 @@ func TestXZSizes(t *testing.T) {
 // A block that is missing, or there twice, is in order by itself: only the index
 // tells.
 func TestXZIndex(t *testing.T) {
-	data := bytes.Repeat(toolNoise(6, 16<<10), 5)
+	data := bytes.Repeat(noise(6, 16<<10), 5)
 	file := toolRun(t, data, "xz -c -0 --block-size=16KiB")
 	parts := toolCheck(t, openXZ, file, data)
 	second, third := parts[1].at.in, parts[2].at.in
@@ -157,7 +157,7 @@ func TestXZIndex(t *testing.T) {
 
 // The index and the footer, with checksums that are right.
 func TestXZTail(t *testing.T) {
-	data := toolNoise(8, 1000)
+	data := noise(8, 1000)
 	file := toolRun(t, data, "xz -c -0 --check=crc32")
 	foot := len(file) - xzHeadSize
 	index := foot - 4*(1+int(binary.LittleEndian.Uint32(file[foot+4:])))
@@ -206,13 +206,7 @@ func TestXZUnsupported(t *testing.T) {
 }
 
 func TestXZMutations(t *testing.T) {
-	var files [][]byte
-	for _, command := range xzCommands() {
-		files = append(files, toolRun(t, toolText(2000), command), toolRun(t, toolText(50<<10), command))
-	}
-	files = append(files, toolRun(t, toolText(50<<10), "xz -c -0 --block-size=4KiB"))
-	files = append(files, slices.Concat(files...))
-	toolMutate(t, openXZ, files, 1500)
+	toolMutate(t, openXZ, append(xzCommands(), "xz -c -0 --block-size=4KiB"), 50<<10, 1500)
 }
 
 func BenchmarkXZ(b *testing.B) {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"testing"
+
+	"rbdbackupfs/internal/testenv"
 )
 
 func bzip2Commands() []string {
@@ -18,10 +20,14 @@ func TestBzip2(t *testing.T) {
 	for _, command := range bzip2Commands() {
 		for _, c := range contents {
 			t.Run(command+"/"+c.name, func(t *testing.T) {
+				if len(c.data) > 1 {
+					testenv.Long(t)
+				}
 				toolCheck(t, openBzip2, toolRun(t, c.data, command), c.data)
 			})
 		}
 	}
+	testenv.Long(t)
 	// One block of bzip2 is 46 MB of zeros.
 	zeros := make([]byte, 50<<20)
 	toolCheck(t, openBzip2, toolRun(t, zeros, "bzip2 -c"), zeros)
@@ -95,6 +101,7 @@ func TestBzip2Flips(t *testing.T) {
 }
 
 func TestBzip2EveryBit(t *testing.T) {
+	testenv.Long(t)
 	// Not every code that a block has is made use of.
 	data := toolText(300)
 	same := func(_ int, got []byte) bool { return bytes.Equal(got, data) }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"rbdbackupfs/internal/testenv"
 )
 
 func lz4Commands() []string {
@@ -27,6 +29,9 @@ func TestLZ4(t *testing.T) {
 	for _, command := range lz4Commands() {
 		for _, c := range contents {
 			t.Run(command+"/"+c.name, func(t *testing.T) {
+				if len(c.data) > 3<<20 {
+					testenv.Long(t)
+				}
 				toolCheck(t, openLZ4, toolRun(t, c.data, command), c.data)
 			})
 		}
@@ -81,6 +86,7 @@ func TestLZ4Flips(t *testing.T) {
 }
 
 func TestLZ4EveryBit(t *testing.T) {
+	testenv.Long(t)
 	for _, command := range lz4Commands() {
 		if command != "lz4 -c -l" && command != "lz4 -c --no-frame-crc" {
 			// A block's own checksum is of what is packed, not of whether it is.

@@ -8,6 +8,8 @@ import (
 	"io"
 	"slices"
 	"testing"
+
+	"rbdbackupfs/internal/testenv"
 )
 
 func xzCommands() []string {
@@ -25,6 +27,9 @@ func TestXZ(t *testing.T) {
 				continue // the decoder is slow
 			}
 			t.Run(command+"/"+c.name, func(t *testing.T) {
+				if len(c.data) > 1 {
+					testenv.Long(t)
+				}
 				toolCheck(t, openXZ, toolRun(t, c.data, command), c.data)
 			})
 		}
@@ -109,6 +114,7 @@ func TestXZFlips(t *testing.T) {
 }
 
 func TestXZEveryBit(t *testing.T) {
+	testenv.Long(t)
 	data := toolText(300)
 	file := slices.Concat(toolRun(t, data, "xz -c -0 -T2 --block-size=100"), make([]byte, 4), toolRun(t, data, "xz -c -0 --check=sha256"))
 	for n := range 4 { // of noise, so that all lengths of padding are there

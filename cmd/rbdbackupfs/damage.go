@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,8 +25,8 @@ func (r *restoring) nameDamage(ctx context.Context, err error) error {
 	tick := time.NewTicker(progressInterval)
 	defer tick.Stop()
 	for {
-		if lines := r.damage(ctx, remote); lines != "" {
-			return fmt.Errorf("%w%s", err, lines)
+		if lines := r.problems(ctx, chain.KindDamaged); lines != nil {
+			return fmt.Errorf("%w; %s", err, strings.Join(lines, "; "))
 		}
 		select {
 		case <-tick.C:
@@ -34,19 +36,30 @@ func (r *restoring) nameDamage(ctx context.Context, err error) error {
 	}
 }
 
-// damage is what the mount finds wrong with the files that are read.
-func (r *restoring) damage(ctx context.Context, src source) (lines string) {
+// warn says of a snapshot that something speaks against it.
+func (r *restoring) warn(ctx context.Context) {
+	suspicious := func(p pathReport) bool { return p.Step.Trust == chain.TrustSuspicious }
+	if !slices.ContainsFunc(r.path, suspicious) {
+		return
+	}
+	for _, line := range r.problems(ctx, chain.KindSuspicious) {
+		fmt.Fprintln(r.app.stderr, "warning: "+line)
+	}
+}
+
+// problems are those of a kind with the files that are read.
+func (r *restoring) problems(ctx context.Context, kind chain.Kind) (lines []string) {
 	query := imageQuery{Name: r.image, Snapshot: r.path[len(r.path)-1].Label, Wait: answerPatience}
-	asked := src.Images(ctx, query, func(img imageReport) error {
+	asked := r.src.Images(ctx, query, func(img imageReport) error {
 		for _, p := range img.Problems {
-			if p.Kind == chain.KindDamaged {
-				lines += "; " + problemLine(r.root, p)
+			if p.Kind == kind {
+				lines = append(lines, problemLine(r.root, p))
 			}
 		}
 		return nil
 	})
 	if asked != nil {
-		return ""
+		return nil
 	}
 	return lines
 }

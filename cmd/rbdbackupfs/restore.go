@@ -81,6 +81,7 @@ func (r *restoring) run(ctx context.Context) (err error) {
 	if err := r.findPath(ctx); err != nil {
 		return err
 	}
+	r.warn(ctx)
 	for _, p := range r.path {
 		if p.Meta != nil {
 			r.meta = p.Meta // only some formats have it; the newest is the best

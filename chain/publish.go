@@ -61,7 +61,12 @@ func newSnapshot(image string, n *planNode, node *index.Node, parent *Snapshot) 
 	return s
 }
 
+// newer tells whether a tip is the latest rather than another one: of those that may
+// be cut off only where there are no others.
 func newer(a, b *Snapshot) bool {
+	if short := a.Step.Trust == TrustSuspicious; short != (b.Step.Trust == TrustSuspicious) {
+		return !short
+	}
 	return cmp.Or(a.ModTime.Compare(b.ModTime), cmp.Compare(a.Depth, b.Depth), cmp.Compare(a.Label(), b.Label())) > 0
 }
 

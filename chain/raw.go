@@ -54,7 +54,7 @@ func (info *fileInfo) rawFault(name, where string, size int64, rule rawRule) *fa
 		inner = layout.Unpacked(inner)
 	}
 	// Of nothing a pipe makes a packed file too, when the export fails.
-	if size > 0 && isRawName(inner) || rule == rawLinked && (size > 0 || !isPacked) {
+	if (isRawName(inner) || rule == rawLinked) && (size > 0 || !isPacked) {
 		return nil
 	}
 	whole := size > 0 && size%sector == 0
@@ -91,9 +91,6 @@ func (info *fileInfo) rawFault(name, where string, size int64, rule rawRule) *fa
 	}
 }
 
-// afterwards is what to do with a file that was unpacked or converted.
-const afterwards = "; then move this one out of the repository"
-
 // unpackCure says how to unpack what no library here can, by the file's name. None of
 // the commands writes over a file that is there, or removes this one.
 func unpackCure(where string) string {
@@ -104,7 +101,8 @@ func unpackCure(where string) string {
 	if command == "" {
 		return "Unpack it, copy it again, or make the export again"
 	}
-	return "Unpack it: " + strings.NewReplacer("FILE", shellWord(where), "DIR", shellWord(path.Dir(where))).Replace(command) + afterwards
+	return "Unpack it, and then move it out of the repository: " +
+		strings.NewReplacer("FILE", shellWord(where), "DIR", shellWord(path.Dir(where))).Replace(command)
 }
 
 // isRawName tells whether a file without a banner is a raw export by its name.

@@ -72,7 +72,7 @@ func (p *planner) short(s *step) *want {
 		}
 	}
 	// Other names may be those of images that have a folder in common.
-	ofImage := len(needs) > 0 || layout.HasDate(s.to)
+	ofImage := len(needs) > 0 || layout.HasDate(s.to) || size == 0
 	if ofImage && p.largest != nil && p.largest.info.Size > size && p.sizes[size] == 1 {
 		return p.largest
 	}

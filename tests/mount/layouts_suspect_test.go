@@ -205,6 +205,9 @@ func TestKilledExport(t *testing.T) {
 		t.Errorf("these are suspicious: %v", suspicious)
 	}
 	for _, img := range l.Images {
+		if img.Name == "vm2" && img.Latest != days[0] {
+			t.Errorf("the latest of vm2 is %s, which was cut off", img.Latest)
+		}
 		for _, snap := range img.Snapshots {
 			want := "verified"
 			switch {

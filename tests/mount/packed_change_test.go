@@ -51,7 +51,8 @@ func packedDays(t *testing.T) (*Mount, []*packedDay) {
 		d.p.put(t, filepath.Join(repo, d.image), "day..eve.diff", compiled(t, `diff1 f "day" t "eve" s 3M w 100~50 e`))
 		days = append(days, d)
 	}
-	m := Start(t, repo, Options{Changing: true, Expected: []string{""}})
+	// The raw exports are smaller than the image is afterwards.
+	m := Start(t, repo, Options{Flags: trusting.Flags, Changing: true, Expected: []string{""}})
 	for i, d := range days {
 		d.m = m
 		// Of the others neither the kernel nor the daemon has anything unpacked when their

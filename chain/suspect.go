@@ -71,8 +71,9 @@ func (p *planner) short(s *step) *want {
 			return &want{o.file, o.info}
 		}
 	}
-	// Other names may be those of images that have a folder in common.
-	ofImage := len(needs) > 0 || layout.HasDate(s.to) || size == 0
+	// Where nothing else names snapshots, names may be those of images that have a
+	// folder in common.
+	ofImage := len(needs) > 0 || len(p.named) > 0 || layout.HasDate(s.to) || size == 0
 	if ofImage && p.largest != nil && p.largest.info.Size > size && p.sizes[size] == 1 {
 		return p.largest
 	}

@@ -158,6 +158,9 @@ func (s *looseState) reasons(path, label string) (list []string) {
 		if p.File != path && !within(path, p.File) && p.File != "." {
 			continue
 		}
+		if p.Kind == chain.KindSuspicious && p.Serving {
+			continue // not why it is left out
+		}
 		p.File = s.show(path)
 		line := p.String()
 		if p.Snapshot == "" {

@@ -17,6 +17,7 @@ import (
 	"rbdbackupfs/chain"
 	rbdfs "rbdbackupfs/fs"
 	"rbdbackupfs/fs/fstest"
+	"rbdbackupfs/internal/testenv"
 )
 
 // random returns n bytes that are no zeros.
@@ -272,6 +273,31 @@ func TestUnmountedByForce(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Error(err)
 	}
+	m.Wait()
+}
+
+// What the kernel reads ahead may still be on its way when the mount is taken away: nobody
+// waits for the answer then, and nobody has to be told.
+func TestUnmountedWhileReadingAhead(t *testing.T) {
+	testenv.Need(t, "root")
+	content := fstest.Data(random(10, 1<<20))
+	content.Block = make(chan struct{})
+	m := one(t, content)
+	f, err := os.Open(m.Images("vm/s.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_WILLNEED); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the kernel reads ahead", func() bool { return content.Reads.Load() > 0 })
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := syscall.Unmount(m.Path, 0); err != nil {
+		t.Fatal(err)
+	}
+	close(content.Block)
 	m.Wait()
 }
 

@@ -92,6 +92,15 @@ func (s *Snapshot) Label() string {
 	return s.Name + "~" + s.Of
 }
 
+// Identity names the files and steps that the bytes come from: it differs between any
+// two snapshots whose bytes may differ, of this and of any other process.
+func (s *Snapshot) Identity() string {
+	if s.node == nil {
+		return ""
+	}
+	return s.node.ID.String()
+}
+
 // Chain returns the links from a full export to this snapshot, in that order.
 func (s *Snapshot) Chain() []Link {
 	links := make([]Link, s.Depth)

@@ -14,6 +14,8 @@ import (
 // A dirHandle is one open folder: its entries as of that moment, made one by one
 // as they are asked for. An offset is the number of entries before it.
 type dirHandle struct {
+	t            *tree
+	wing         wing
 	self, parent uint64 // inode numbers
 	folders      []*folder
 	fixed        []fuse.DirEntry
@@ -51,7 +53,7 @@ func (h *dirHandle) at(i int) (fuse.DirEntry, bool) {
 	i -= dotEntries
 	if i < len(h.folders) {
 		f := h.folders[i]
-		return fuse.DirEntry{Name: f.file, Mode: syscall.S_IFDIR, Ino: f.ino()}, true
+		return fuse.DirEntry{Name: f.file, Mode: syscall.S_IFDIR, Ino: f.ino(h.wing)}, true
 	}
 	i -= len(h.folders)
 	if i < len(h.fixed) {
@@ -61,7 +63,7 @@ func (h *dirHandle) at(i int) (fuse.DirEntry, bool) {
 	if i < len(h.snapshots) {
 		snap := h.snapshots[i]
 		name := treename.ImageFile(snap.Name, snap.Of)
-		return fuse.DirEntry{Name: name, Mode: syscall.S_IFREG, Ino: imageIno(snap)}, true
+		return fuse.DirEntry{Name: name, Mode: syscall.S_IFREG, Ino: h.t.snapshotIno(snap, h.wing)}, true
 	}
 	return fuse.DirEntry{}, false
 }

@@ -7,6 +7,8 @@
 //	      vm1/                     folderNode: an image, perhaps also a parent of images
 //	        v1.img                 imageNode: the bytes of one snapshot
 //	        latest.img -> v1.img   latestNode: the tip of the chain
+//	  scratch/                     folderNode: the same once more
+//	    rbd/vm1/v1.img             scratchNode: the bytes of one snapshot, and what was written over them
 //	  import/                      importFolder: the pools, where there is an Importer
 //	    rbd/                       importFolder: a pool, its namespaces and running jobs
 //	      ns/                      importFolder: a namespace, its running jobs
@@ -28,7 +30,9 @@
 // numbers have it set. serial is a counter for folders and for what is in import/,
 // where each job has a file of its own, and the snapshot's Generation for everything that depends on a snapshot's bytes: the kernel keeps pages by
 // inode, so a snapshot whose bytes change is a new inode. part is 0 for a whole
-// image and N for its partition N.
+// image and N for its partition N; of folders it is the wing: images/ or scratch/.
+// A scratch file has the Generation as well, and a number from the other half of the
+// serials once its changes were dropped, since the kernel has pages with them.
 //
 // # Caching
 //

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"rbdbackupfs/chain"
+	"rbdbackupfs/internal/overlay"
 )
 
 // An errnoRule maps one kind of error to what the kernel is told.
@@ -29,6 +30,13 @@ func errnoRules() []errnoRule {
 		{iofs.ErrNotExist, syscall.EIO, slog.LevelError},
 		{chain.ErrDamaged, syscall.EIO, slog.LevelError},
 		{errGone, syscall.ESTALE, levelNone},
+		{overlay.ErrChanged, syscall.ESTALE, slog.LevelWarn},
+		{overlay.ErrLimit, syscall.ENOSPC, slog.LevelWarn},
+		{overlay.ErrFailed, syscall.EIO, slog.LevelError},
+		{overlay.ErrBusy, syscall.EBUSY, levelNone},
+		{overlay.ErrRange, syscall.EFBIG, levelNone},
+		{syscall.ENOSPC, syscall.ENOSPC, slog.LevelWarn},
+		{syscall.EDQUOT, syscall.EDQUOT, slog.LevelWarn},
 		{chain.ErrNotFound, syscall.ENOENT, levelNone},
 		{chain.ErrNoData, syscall.ENXIO, levelNone},
 		{chain.ErrPending, syscall.EAGAIN, slog.LevelInfo},

@@ -10,6 +10,47 @@ import (
 	"rbdbackupfs/internal/treename"
 )
 
+// A wing is a part of the tree that has a folder for each image.
+type wing uint8
+
+// The wings.
+const (
+	wingImages  wing = iota // what is backed up
+	wingScratch             // the same, to write to
+)
+
+// wings are those of the mount.
+func (t *tree) wings() []wing {
+	if t.opts.Scratch == nil {
+		return []wing{wingImages}
+	}
+	return []wing{wingImages, wingScratch}
+}
+
+// name is that of the folder below the root.
+func (w wing) name() string {
+	if w == wingScratch {
+		return scratchName
+	}
+	return imagesName
+}
+
+// ino is the inode number of that folder.
+func (w wing) ino() uint64 {
+	if w == wingScratch {
+		return makeIno(inoRoot, serialScratch, 0)
+	}
+	return makeIno(inoRoot, serialImages, 0)
+}
+
+// mode is that of all folders in it. In scratch/ files are removed.
+func (w wing) mode() uint32 {
+	if w == wingScratch {
+		return scratchFolderMode
+	}
+	return folderMode
+}
+
 // A folder is one component of one or more image names. Immutable once built.
 type folder struct {
 	path     string // components up to here, '/' between; empty for images/
@@ -21,19 +62,19 @@ type folder struct {
 }
 
 // ino is the folder's inode number.
-func (f *folder) ino() uint64 {
+func (f *folder) ino(w wing) uint64 {
 	if f.parent == nil {
-		return makeIno(inoRoot, serialImages, 0)
+		return w.ino()
 	}
-	return makeIno(inoFolder, f.serial, 0)
+	return makeIno(inoFolder, f.serial, uint8(w))
 }
 
 // parentIno is the inode number of "..".
-func (f *folder) parentIno() uint64 {
+func (f *folder) parentIno(w wing) uint64 {
 	if f.parent == nil {
 		return makeIno(inoRoot, serialRoot, 0)
 	}
-	return f.parent.ino()
+	return f.parent.ino(w)
 }
 
 // child finds a child by its name in the tree.

@@ -13,12 +13,13 @@ type inoKind uint64
 
 const (
 	inoRoot         inoKind = 1 + iota // the root and its fixed entries, serial below
-	inoFolder                          // a folder of images/, serial counts up
+	inoFolder                          // a folder of images/ or scratch/, serial counts up, part is the wing
 	inoImage                           // a snapshot's image, serial is its generation
-	inoLatest                          // latest.img, serial is the generation it points to
+	inoLatest                          // latest.img, serial is the generation it points to, part is the wing
 	inoImportFolder                    // a pool or namespace of import/, serial counts up
 	inoImportFile                      // a file written in import/, serial counts the jobs
 	inoJob                             // import/.jobs/<id>.json, serial counts up
+	inoScratch                         // a scratch file, serial is the generation, or counts what was dropped
 )
 
 // Serials of inoRoot.
@@ -28,6 +29,7 @@ const (
 	serialStatus
 	serialImport
 	serialJobs
+	serialScratch
 )
 
 // makeIno puts an inode number together.

@@ -178,16 +178,16 @@ func (n *names) Names() []string { return *n }
 func TestFolderIndex(t *testing.T) {
 	list := names{"a/b", "c"}
 	index := newFolderIndex(&list)
-	a, b := index.get("a").ino(), index.get("a/b").ino()
+	a, b := index.get("a").ino(wingImages), index.get("a/b").ino(wingImages)
 	list = names{"a", "a/b", "a/b.img", "b", "c"}
 	if index.get("b") != nil {
 		t.Error("built anew, though nothing was said to have changed")
 	}
 	index.invalidate()
-	if index.get("a").ino() != a || index.get("a/b").ino() != b || !index.get("a").isImage {
+	if index.get("a").ino(wingImages) != a || index.get("a/b").ino(wingImages) != b || !index.get("a").isImage {
 		t.Error("folders that stayed have changed")
 	}
-	if f := index.get("a").child("b%2Eimg"); f == nil || f.path != "a/b.img" || f.parentIno() != a {
+	if f := index.get("a").child("b%2Eimg"); f == nil || f.path != "a/b.img" || f.parentIno(wingImages) != a {
 		t.Errorf("child: %+v", f)
 	}
 	list = names{"c"}
@@ -197,7 +197,7 @@ func TestFolderIndex(t *testing.T) {
 	}
 	list = names{"a/b"}
 	index.invalidate()
-	if now := index.get("a").ino(); now == a || index.get("a/b").ino() == b {
+	if now := index.get("a").ino(wingImages); now == a || index.get("a/b").ino(wingImages) == b {
 		t.Error("folders that came back have their old numbers")
 	}
 }

@@ -20,6 +20,9 @@ type Library interface {
 	// OpenView gives the bytes of a snapshot. Errors: chain.ErrNotFound when it
 	// is gone, chain.ErrDamaged.
 	OpenView(*chain.Snapshot) (View, error)
+	// Identity differs between snapshots whose bytes may differ, also of different
+	// processes.
+	Identity(*chain.Snapshot) string
 	// Subscribe has every later change told, after it is visible. The callback
 	// returns at once.
 	Subscribe(func(chain.Event)) (cancel func())
@@ -46,6 +49,9 @@ type View interface {
 func FromChain(lib *chain.Library) Library { return chainLibrary{lib} }
 
 type chainLibrary struct{ *chain.Library }
+
+// Identity is what the index knows the snapshot by.
+func (l chainLibrary) Identity(snap *chain.Snapshot) string { return snap.Identity() }
 
 // OpenView returns an interface, and nil where there is an error.
 func (l chainLibrary) OpenView(snap *chain.Snapshot) (View, error) {

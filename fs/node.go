@@ -19,8 +19,11 @@ const (
 	statBlock   = 512     // unit of st_blocks
 	fileMode    = 0o440
 	folderMode  = 0o550
-	linkMode    = 0o777
-	passMode    = 0o001 // others get through, to what lets them in
+
+	scratchFolderMode = 0o770
+	linkMode          = 0o777
+	scratchMode       = 0o660
+	passMode          = 0o001 // others get through, to what lets them in
 )
 
 // node is what all nodes embed: their tree, and the answers that are the same

@@ -13,11 +13,12 @@ import (
 	"rbdbackupfs/internal/treename"
 )
 
-// folderNode is images/ or a folder below it: an image, a parent of images, or
-// both.
+// folderNode is images/ or scratch/, or a folder below it: an image, a parent of
+// images, or both.
 type folderNode struct {
 	node
-	path string // of the image, empty for images/
+	wing wing
+	path string // of the image, empty for images/ and scratch/
 
 	mu    sync.Mutex
 	index *snapshotIndex // of the image as it was last looked into
@@ -31,7 +32,7 @@ func (n *folderNode) fill(out *fuse.Attr) {
 			mtime = image.Latest.ModTime
 		}
 	}
-	n.common(out, folderMode, mtime)
+	n.common(out, n.wing.mode(), mtime)
 }
 
 var _ fusefs.NodeGetattrer = (*folderNode)(nil)
@@ -93,10 +94,10 @@ func (n *folderNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut
 }
 
 func (n *folderNode) newFolder(ctx context.Context, f *folder, out *fuse.EntryOut) *fusefs.Inode {
-	child := &folderNode{node: node{t: n.t}, path: f.path}
+	child := &folderNode{node: node{t: n.t}, wing: n.wing, path: f.path}
 	child.fill(&out.Attr)
 	setTimeouts(out)
-	return n.NewInode(ctx, child, fusefs.StableAttr{Mode: syscall.S_IFDIR, Ino: f.ino()})
+	return n.NewInode(ctx, child, fusefs.StableAttr{Mode: syscall.S_IFDIR, Ino: f.ino(n.wing)})
 }
 
 func (n *folderNode) newLatest(
@@ -108,24 +109,30 @@ func (n *folderNode) newLatest(
 	child := &latestNode{node: node{t: n.t}, target: treename.ImageFile(latest.Name, latest.Of), mtime: latest.ModTime}
 	child.fill(&out.Attr)
 	setTimeouts(out)
-	return n.NewInode(ctx, child, fusefs.StableAttr{Mode: syscall.S_IFLNK, Ino: latestIno(latest)}), 0
+	return n.NewInode(ctx, child, fusefs.StableAttr{Mode: syscall.S_IFLNK, Ino: latestIno(latest, n.wing)}), 0
 }
 
 func (n *folderNode) newImage(
 	ctx context.Context, name string, snap *chain.Snapshot, out *fuse.EntryOut,
 ) *fusefs.Inode {
-	ino := imageIno(snap)
+	ino := n.t.snapshotIno(snap, n.wing)
 	// An inode that the kernel has keeps its node; what is told about its bytes
 	// may have changed, such as the files they come from.
 	if known := n.GetChild(name); known != nil && known.StableAttr().Ino == ino {
-		if node, ok := known.Operations().(*imageNode); ok {
-			node.snap.Store(snap)
+		if node, ok := known.Operations().(snapshotNode); ok {
+			node.show(snap)
 		}
 	}
-	child := &imageNode{node: node{t: n.t}}
-	child.snap.Store(snap)
+	var child snapshotNode = &imageNode{node: node{t: n.t}}
+	if n.wing == wingScratch {
+		child = &scratchNode{imageNode{node: node{t: n.t}}}
+	}
+	child.show(snap)
 	child.fill(&out.Attr)
 	setTimeouts(out)
+	if n.wing == wingScratch {
+		out.SetAttrTimeout(0) // they change with each write
+	}
 	return n.NewInode(ctx, child, fusefs.StableAttr{Mode: syscall.S_IFREG, Ino: ino})
 }
 
@@ -148,7 +155,7 @@ func (n *folderNode) OpendirHandle(ctx context.Context, _ uint32) (fusefs.FileHa
 	if errno != 0 {
 		return nil, 0, errno
 	}
-	handle := &dirHandle{self: f.ino(), parent: f.parentIno(), folders: f.children}
+	handle := &dirHandle{t: n.t, wing: n.wing, self: f.ino(n.wing), parent: f.parentIno(n.wing), folders: f.children}
 	if !f.isImage {
 		return handle, 0, 0
 	}
@@ -158,7 +165,7 @@ func (n *folderNode) OpendirHandle(ctx context.Context, _ uint32) (fusefs.FileHa
 	}
 	handle.snapshots = image.Snapshots
 	if image.Latest != nil {
-		handle.fixed = []fuse.DirEntry{{Name: treename.Latest, Mode: syscall.S_IFLNK, Ino: latestIno(image.Latest)}}
+		handle.fixed = []fuse.DirEntry{{Name: treename.Latest, Mode: syscall.S_IFLNK, Ino: latestIno(image.Latest, n.wing)}}
 	}
 	return handle, 0, 0
 }

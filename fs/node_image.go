@@ -22,6 +22,16 @@ type imageNode struct {
 	snap atomic.Pointer[chain.Snapshot] // always of one generation
 }
 
+// A snapshotNode is a file that shows a snapshot.
+type snapshotNode interface {
+	fusefs.InodeEmbedder
+	show(snap *chain.Snapshot)
+	fill(out *fuse.Attr)
+}
+
+// show takes what is told about the snapshot now.
+func (n *imageNode) show(snap *chain.Snapshot) { n.snap.Store(snap) }
+
 // imageIno is the inode number of a snapshot's image.
 func imageIno(snap *chain.Snapshot) uint64 { return makeIno(inoImage, snap.Generation, 0) }
 
@@ -64,7 +74,7 @@ func (n *imageNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, ui
 	if err != nil {
 		return nil, 0, n.t.errno("open", n.at(-1), err)
 	}
-	handle := &imageHandle{n: n, snap: snap, view: view}
+	handle := &imageHandle{t: n.t, snap: snap, view: view}
 	n.t.register(handle)
 	return handle, fuse.FOPEN_KEEP_CACHE, 0
 }
@@ -89,9 +99,13 @@ func (n *imageNode) Listxattr(_ context.Context, dest []byte) (uint32, syscall.E
 
 // imageHandle is one open image.
 type imageHandle struct {
-	n    *imageNode
+	t    *tree
 	snap *chain.Snapshot
 	view View
+}
+
+func (h *imageHandle) at(off int64) location {
+	return location{image: h.snap.Image, snapshot: h.snap.Label(), offset: off}
 }
 
 var _ fusefs.FileReader = (*imageHandle)(nil)
@@ -105,7 +119,7 @@ func (h *imageHandle) Read(_ context.Context, dest []byte, off int64) (fuse.Read
 	if left := h.snap.Size - off; int64(len(dest)) > left {
 		dest = dest[:left]
 	}
-	read, err := h.view.ReadAt(h.n.t.io, dest, off)
+	read, err := h.view.ReadAt(h.t.io, dest, off)
 	if read == len(dest) && (err == nil || errors.Is(err, io.EOF)) {
 		return fuse.ReadResultData(dest), 0
 	}
@@ -121,7 +135,7 @@ func (h *imageHandle) fail(op string, off int64, err error) syscall.Errno {
 	if !errors.Is(err, context.Canceled) {
 		err = fmt.Errorf("%w: %w", errBytes, err)
 	}
-	return h.n.t.errno(op, h.n.at(off), err)
+	return h.t.errno(op, h.at(off), err)
 }
 
 var _ fusefs.FileLseeker = (*imageHandle)(nil)
@@ -135,9 +149,9 @@ func (h *imageHandle) Lseek(_ context.Context, off uint64, whence uint32) (uint6
 	var err error
 	switch whence {
 	case unix.SEEK_DATA:
-		found, err = h.view.NextData(h.n.t.io, int64(off))
+		found, err = h.view.NextData(h.t.io, int64(off))
 	case unix.SEEK_HOLE:
-		found, err = h.view.NextHole(h.n.t.io, int64(off))
+		found, err = h.view.NextHole(h.t.io, int64(off))
 	default:
 		return 0, syscall.EINVAL
 	}
@@ -154,10 +168,10 @@ var _ fusefs.FileReleaser = (*imageHandle)(nil)
 
 // Release closes the view.
 func (h *imageHandle) Release(context.Context) syscall.Errno {
-	if h.n.t.release(h) {
+	if h.t.release(h) {
 		h.end()
 	}
 	return 0
 }
 
-func (h *imageHandle) end() { h.n.t.closed(h.snap, h.view.Close()) }
+func (h *imageHandle) end() { h.t.closed(h.snap, h.view.Close()) }

@@ -19,7 +19,9 @@ type latestNode struct {
 }
 
 // latestIno depends on the target: a symlink that points elsewhere is another.
-func latestIno(latest *chain.Snapshot) uint64 { return makeIno(inoLatest, latest.Generation, 0) }
+func latestIno(latest *chain.Snapshot, w wing) uint64 {
+	return makeIno(inoLatest, latest.Generation, uint8(w))
+}
 
 func (n *latestNode) fill(out *fuse.Attr) {
 	n.common(out, linkMode, n.mtime)

@@ -11,9 +11,10 @@ import (
 
 // Names of the fixed entries.
 const (
-	imagesName = "images"
-	importName = "import"
-	statusName = "status.json"
+	imagesName  = "images"
+	scratchName = "scratch"
+	importName  = "import"
+	statusName  = "status.json"
 )
 
 // topNode is the root. Its entries are fixed.
@@ -43,14 +44,15 @@ var _ fusefs.NodeLookuper = (*topNode)(nil)
 
 // Lookup knows the fixed entries.
 func (n *topNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	for _, w := range n.t.wings() {
+		if name == w.name() {
+			child := &folderNode{node: node{t: n.t}, wing: w}
+			child.fill(&out.Attr)
+			setTimeouts(out)
+			return n.NewInode(ctx, child, fusefs.StableAttr{Mode: syscall.S_IFDIR, Ino: w.ino()}), 0
+		}
+	}
 	switch name {
-	case imagesName:
-		child := &folderNode{node: node{t: n.t}}
-		child.fill(&out.Attr)
-		setTimeouts(out)
-		return n.NewInode(ctx, child, fusefs.StableAttr{
-			Mode: syscall.S_IFDIR, Ino: makeIno(inoRoot, serialImages, 0),
-		}), 0
 	case importName:
 		if n.t.opts.Importer == nil {
 			return nil, syscall.ENOENT
@@ -79,9 +81,9 @@ var _ fusefs.NodeOpendirHandler = (*topNode)(nil)
 // OpendirHandle lists the fixed entries.
 func (n *topNode) OpendirHandle(context.Context, uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
 	root := makeIno(inoRoot, serialRoot, 0)
-	fixed := []fuse.DirEntry{
-		{Name: imagesName, Mode: syscall.S_IFDIR, Ino: makeIno(inoRoot, serialImages, 0)},
-		{Name: statusName, Mode: syscall.S_IFREG, Ino: makeIno(inoRoot, serialStatus, 0)},
+	fixed := []fuse.DirEntry{{Name: statusName, Mode: syscall.S_IFREG, Ino: makeIno(inoRoot, serialStatus, 0)}}
+	for _, w := range n.t.wings() {
+		fixed = append(fixed, fuse.DirEntry{Name: w.name(), Mode: syscall.S_IFDIR, Ino: w.ino()})
 	}
 	if n.t.opts.Importer != nil {
 		fixed = append(fixed, fuse.DirEntry{Name: importName, Mode: syscall.S_IFDIR, Ino: makeIno(inoRoot, serialImport, 0)})

@@ -72,7 +72,13 @@ func (n *notifier) close() {
 // the kernel drops the folder's own attributes, so its time is asked for anew.
 func (n *notifier) tell(event chain.Event) {
 	n.reconcile(event.Image)
-	folder := n.reach(event.Image)
+	for _, w := range n.t.wings() {
+		n.tellWing(event, w)
+	}
+}
+
+func (n *notifier) tellWing(event chain.Event, w wing) {
+	folder := n.reach(event.Image, w)
 	if folder == nil {
 		return
 	}
@@ -116,8 +122,8 @@ func (n *notifier) entriesOf(folder *fusefs.Inode) {
 // first folder that is gone, or that is another than the kernel's, and
 // invalidates that. An entry that the kernel doesn't have is invalidated as
 // well: a lookup may just be answering it.
-func (n *notifier) reach(image string) *fusefs.Inode {
-	at := n.t.root.GetChild(imagesName)
+func (n *notifier) reach(image string, w wing) *fusefs.Inode {
+	at := n.t.root.GetChild(w.name())
 	path := ""
 	for component := range strings.SplitSeq(image, "/") {
 		if at == nil {
@@ -130,7 +136,7 @@ func (n *notifier) reach(image string) *fusefs.Inode {
 		file := treename.EncodeComponent(component)
 		child := at.GetChild(file)
 		now := n.t.folders.get(path)
-		if now == nil || child != nil && child.StableAttr().Ino != now.ino() {
+		if now == nil || child != nil && child.StableAttr().Ino != now.ino(w) {
 			n.entry(at, file, now != nil)
 			return nil
 		}

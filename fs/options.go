@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rbdbackupfs/chain"
+	"rbdbackupfs/internal/overlay"
 )
 
 // Defaults of Options.
@@ -38,6 +39,9 @@ type Options struct {
 	// group gets the same rights as the owner only where ImportGID is set; others
 	// never get any. Where one of them is set, anybody gets through the root.
 	ImportUID, ImportGID *uint32
+	// Scratch keeps what is written in scratch/. Nil means that there is no scratch/.
+	// It is the caller's to close, after the mount has ended.
+	Scratch *overlay.Store
 	// LookupWait bounds how long a lookup waits for an image's chain. Zero means
 	// DefaultLookupWait.
 	LookupWait time.Duration

@@ -27,6 +27,7 @@ type tree struct {
 	changes atomic.Uint64
 	sums    sums
 	imports *imports
+	scratch *scratchFiles
 
 	mu   sync.Mutex
 	open map[openHandle]struct{}
@@ -37,6 +38,7 @@ func newTree(lib Library, opts Options) *tree {
 		lib: lib, opts: opts, folders: newFolderIndex(lib),
 		limit: newLogLimit(opts.Logger, opts.Clock.Now), status: opts.statusOf(lib),
 		open: map[openHandle]struct{}{}, imports: newImports(opts.Clock.Now),
+		scratch: newScratchFiles(),
 	}
 	t.io, t.stop = context.WithCancel(context.Background())
 	ended, end := context.WithCancel(context.Background())

@@ -114,6 +114,9 @@ func (l *Library) OpenView(snap *chain.Snapshot) (fs.View, error) {
 	return &view{Content: content, onClose: func() { l.views.Add(-1) }}, nil
 }
 
+// Identity implements fs.Library.
+func (l *Library) Identity(snap *chain.Snapshot) string { return fmt.Sprint(snap.Generation) }
+
 // Subscribe implements fs.Library.
 func (l *Library) Subscribe(listener func(chain.Event)) func() {
 	l.mu.Lock()

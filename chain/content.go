@@ -11,6 +11,7 @@ import (
 
 	"rbdbackupfs/internal/layout"
 	"rbdbackupfs/internal/packed"
+	"rbdbackupfs/internal/shellword"
 	"rbdbackupfs/rbddiff"
 	"rbdbackupfs/repo"
 )
@@ -123,7 +124,7 @@ func packedFault(where string, codec packed.Codec, err error) *fault {
 	case errors.Is(e, packed.ErrUnsupported):
 		f.kind = KindUnsupported
 	}
-	f.cure = strings.ReplaceAll(e.Hint, "FILE", shellWord(where))
+	f.cure = strings.ReplaceAll(e.Hint, "FILE", shellword.Word(where))
 	if f.cure == "" {
 		f.cure = "Copy the file again, or make the export again"
 	}

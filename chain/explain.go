@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"rbdbackupfs/internal/layout"
+	"rbdbackupfs/internal/shellword"
 )
 
 // explain fills in the problems and the states of the files.
@@ -87,7 +88,7 @@ func (p *planner) choose(a *ambiguity, s *step) string {
 	if pick.chosen() {
 		return "Name one file for it with --link, not several"
 	}
-	link := fmt.Sprintf("for example with --link %s=%s", shellWord(pick.file.shown()), shellWord(pick.to))
+	link := fmt.Sprintf("for example with --link %s=%s", shellword.Word(pick.file.shown()), shellword.Word(pick.to))
 	if a.pending {
 		return "Wait for the comparison, or say which one it is, " + link
 	}
@@ -135,7 +136,7 @@ func (p *planner) lack(s *step) (reason, cure string, kind Kind) {
 	if o := p.overruledBefore(s); o != nil {
 		return fmt.Sprintf("builds on %s in its own file, and --link names another file for that", quoted(o.to)),
 			fmt.Sprintf("Move %s to a folder of its own, or use --link %s=%s instead",
-				quoted(s.file.shown()), shellWord(s.file.shown()), shellWord(o.to)), KindAmbiguous
+				quoted(s.file.shown()), shellword.Word(s.file.shown()), shellword.Word(o.to)), KindAmbiguous
 	}
 	if a := p.ambiguous[need]; a != nil {
 		return fmt.Sprintf("needs %s, and %s", quoted(s.from), a), p.choose(a, s), KindAmbiguous
@@ -191,14 +192,14 @@ func (p *planner) lackFile(s *step) (reason, cure string) {
 	}
 	reason = fmt.Sprintf("needs %s, and no file ends there", quoted(need))
 	if f := p.guess(need); f != nil {
-		link := fmt.Sprintf("--link %s=%s", shellWord(f.shown()), shellWord(need))
+		link := fmt.Sprintf("--link %s=%s", shellword.Word(f.shown()), shellword.Word(need))
 		if f.fault == nil && !fits(&f.steps[len(f.steps)-1], p.wanted[need]) {
 			return reason, fmt.Sprintf("If %s is what ends there, though its size is another one, say so with %s", quoted(f.shown()), link)
 		}
 		return reason, "Try " + link
 	}
 	if f := p.onlyNameless(need, func(*planFile) bool { return p.infer }); f != nil {
-		return reason, fmt.Sprintf("If %s is what ends there, say so with --link %s=%s", quoted(f.shown()), shellWord(f.shown()), shellWord(need))
+		return reason, fmt.Sprintf("If %s is what ends there, say so with --link %s=%s", quoted(f.shown()), shellword.Word(f.shown()), shellword.Word(need))
 	}
 	if p.elsewhere != nil {
 		if c := p.elsewhere(s.file, need); c != nil {
@@ -209,16 +210,16 @@ func (p *planner) lackFile(s *step) (reason, cure string) {
 	if p.infer {
 		link = p.image + "@" + need // wherever it lies
 	}
-	return reason, fmt.Sprintf("Add the export that ends at %s, or name the file that holds it with --link FILE=%s", quoted(need), shellWord(link))
+	return reason, fmt.Sprintf("Add the export that ends at %s, or name the file that holds it with --link FILE=%s", quoted(need), shellword.Word(link))
 }
 
 // joinCure says how to have a step and a file of another image be of one.
 func (p *planner) joinCure(s *step, c *candidate) string {
 	if !c.ends {
-		return fmt.Sprintf("If it is %s, say so with --link %s=%s", quoted(c.file), shellWord(c.file), shellWord(p.image+"@"+s.from))
+		return fmt.Sprintf("If it is %s, say so with --link %s=%s", quoted(c.file), shellword.Word(c.file), shellword.Word(p.image+"@"+s.from))
 	}
 	return fmt.Sprintf("%s ends there. If both are of one image, say so with --link %s=%s, or with --layout plain if each folder is one",
-		quoted(c.file), shellWord(s.file.shown()), shellWord(c.image+"@"+s.to))
+		quoted(c.file), shellword.Word(s.file.shown()), shellword.Word(c.image+"@"+s.to))
 }
 
 // circular tells whether the steps before s lead back to where s ends.

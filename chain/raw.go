@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"rbdbackupfs/internal/layout"
+	"rbdbackupfs/internal/shellword"
 )
 
 // sector is what the size of a disk is a multiple of, bytes.
@@ -81,13 +82,13 @@ func (info *fileInfo) rawFault(name, where string, size int64, rule rawRule) *fa
 	case rule == rawByName:
 		return &fault{
 			kind: KindUnsupported, reason: "has no banner of an rbd export", offset: 0, maybeRaw: true,
-			cure: fmt.Sprintf("If it is a raw export, name it *.raw or *.img, or use --link %s=SNAPSHOT; else move it out of the repository", shellWord(name)),
+			cure: fmt.Sprintf("If it is a raw export, name it *.raw or *.img, or use --link %s=SNAPSHOT; else move it out of the repository", shellword.Word(name)),
 		}
 	}
 	return &fault{
 		kind: KindUnsupported, offset: -1, maybeRaw: true,
 		reason: fmt.Sprintf("has no banner of an rbd export, and its %d bytes aren't whole sectors, as a raw export's are", size),
-		cure:   fmt.Sprintf("If it is one all the same, use --link %s=SNAPSHOT; if it was cut off, make the export again", shellWord(name)),
+		cure:   fmt.Sprintf("If it is one all the same, use --link %s=SNAPSHOT; if it was cut off, make the export again", shellword.Word(name)),
 	}
 }
 
@@ -102,7 +103,7 @@ func unpackCure(where string) string {
 		return "Unpack it, copy it again, or make the export again"
 	}
 	return "Unpack it, and then move it out of the repository: " +
-		strings.NewReplacer("FILE", shellWord(where), "DIR", shellWord(path.Dir(where))).Replace(command)
+		strings.NewReplacer("FILE", shellword.Word(where), "DIR", shellword.Word(path.Dir(where))).Replace(command)
 }
 
 // isRawName tells whether a file without a banner is a raw export by its name.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"rbdbackupfs/internal/packed"
+	"rbdbackupfs/internal/shellword"
 	"rbdbackupfs/rbddiff"
 	"rbdbackupfs/repo"
 )
@@ -199,7 +200,7 @@ func (info *fileInfo) scanExport(c *content, format rbddiff.Format, name string,
 		info.Format = format.String()
 		info.Fault = &fault{
 			kind: KindUnsupported, reason: "is " + format.String() + ", which can't be read",
-			cure: strings.NewReplacer("FILE", shellWord(c.where), " first:", " first, and then move it out of the repository:").Replace(format.Hint()), offset: 0,
+			cure: strings.NewReplacer("FILE", shellword.Word(c.where), " first:", " first, and then move it out of the repository:").Replace(format.Hint()), offset: 0,
 		}
 	}
 	return nil

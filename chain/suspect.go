@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rbdbackupfs/internal/layout"
+	"rbdbackupfs/internal/shellword"
 )
 
 // Names are all that links two files, and a name may have been used twice. What
@@ -48,7 +49,7 @@ func (p *planner) trustCure(s *step) string {
 	for _, c := range p.claims[vertex{name: s.from}] {
 		if p.served[c.vertex()] != nil && p.served[c.vertex()].step == c {
 			return fmt.Sprintf("If %s is the right one, say so with --link %s=%s, or trust all names with --trust-names",
-				quoted(c.file.shown()), shellWord(c.file.shown()), shellWord(s.from))
+				quoted(c.file.shown()), shellword.Word(c.file.shown()), shellword.Word(s.from))
 		}
 	}
 	return "If the names are right, trust them with --trust-names"
@@ -119,7 +120,7 @@ func (p *planner) explainShort() {
 		p.states[f] = string(KindSuspicious)
 		p.add(KindSuspicious, n.label(), n.step, w.because(n.step.info.Size),
 			fmt.Sprintf("If the image was that small, say so with --link %s=%s; else make the export again",
-				shellWord(f.shown()), shellWord(name))).Serving = true
+				shellword.Word(f.shown()), shellword.Word(name))).Serving = true
 	}
 }
 

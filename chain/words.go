@@ -2,9 +2,7 @@ package chain
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // files names the files of some steps.
@@ -26,36 +24,4 @@ func quoted(name string) string {
 		return name
 	}
 	return fmt.Sprintf("%q", name)
-}
-
-const plainInShell = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,:@%+"
-
-// shellWord makes a word that a shell reads as name. It is one line.
-func shellWord(name string) string {
-	if strings.IndexFunc(name, func(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }) >= 0 {
-		return escaped(name)
-	}
-	if name != "" && strings.Trim(name, plainInShell) == "" {
-		return name
-	}
-	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
-}
-
-// escaped is the form that bash, ksh and zsh have for bytes that don't print.
-func escaped(name string) string {
-	var b strings.Builder
-	b.WriteString("$'")
-	for _, c := range []byte(name) {
-		switch {
-		case c == '\'' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c < ' ' || c >= 0x7f:
-			fmt.Fprintf(&b, `\x%02x`, c)
-		default:
-			b.WriteByte(c)
-		}
-	}
-	b.WriteByte('\'')
-	return b.String()
 }

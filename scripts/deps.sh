@@ -94,6 +94,8 @@ group_test() {
     need_program qemu-io 'qemu-utils' 'qemu-img' 'to test that QEMU reads the images'
     need_program mkfs.xfs 'xfsprogs' 'xfsprogs' 'to test with XFS images'
     need_program mkfs.btrfs 'btrfs-progs' 'btrfs-progs' 'to test with Btrfs images'
+    need_program sfdisk 'fdisk' 'util-linux' 'to test partitioned disks'
+    need_program fio 'fio' 'fio' 'to test writes to scratch files'
     need_program rsync 'rsync' 'rsync' 'to test that rsync copies the images'
     need_program getfattr 'attr' 'attr' 'to test extended attributes'
     need_program gzip 'gzip' 'gzip' 'to test compressed exports'

@@ -156,13 +156,16 @@ func (o treeOptions) options(root string) fs.Options {
 	return fs.Options{
 		FsName: root, AllowOther: o.AllowOther, UID: o.UID, GID: o.GID, Umask: o.Umask, Extra: o.Extra,
 		LookupWait: o.LookupWait, ReadAheadKB: o.ReadAhead, Status: o.Status, Logger: o.Log,
-		Importer: o.Importer, ImportUID: o.ImportUID, ImportGID: o.ImportGID,
+		Scratch: o.Scratch, Importer: o.Importer, ImportUID: o.ImportUID, ImportGID: o.ImportGID,
 	}
 }
 
 // treeFolder is the folder of an image below the mountpoint.
-func treeFolder(image string) string {
-	path := "images"
+func treeFolder(image string) string { return treeFolderIn("images", image) }
+
+// treeFolderIn is the same in another part of the tree.
+func treeFolderIn(part, image string) string {
+	path := part
 	for component := range strings.SplitSeq(image, "/") {
 		path += "/" + treename.EncodeComponent(component)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"rbdbackupfs/chain"
 	"rbdbackupfs/fs"
+	"rbdbackupfs/internal/overlay"
 	"rbdbackupfs/internal/target"
 )
 
@@ -81,8 +82,9 @@ type treeOptions struct {
 	Status     func() ([]byte, error)
 	Log        *slog.Logger
 
-	Importer             fs.Importer // nil: no import/
-	ImportUID, ImportGID *uint32     // nil: UID and GID
+	Scratch              *overlay.Store // nil: no scratch/
+	Importer             fs.Importer    // nil: no import/
+	ImportUID, ImportGID *uint32        // nil: UID and GID
 }
 
 // A tree is a mounted library.

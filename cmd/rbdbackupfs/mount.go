@@ -17,6 +17,7 @@ const mountHelp = `mount shows every image below REPO in a file system at MOUNTP
 
     MOUNTPOINT/images/IMAGE/SNAPSHOT.img   the image at that snapshot, read-only
     MOUNTPOINT/images/IMAGE/latest.img     a link to the tip of its chain
+    MOUNTPOINT/scratch/IMAGE/SNAPSHOT.img  the same to write to, for a loop device
     MOUNTPOINT/import/POOL/IMAGE           write an export here to restore it
     MOUNTPOINT/status.json                 what is served, indexed and damaged
 
@@ -26,6 +27,12 @@ which images there are before the headers of all files are read; who looks into
 images/ waits for that. From then on, and with any other layout than auto, all
 images appear at once, and opening one whose files are still being read waits.
 With --wait it returns when everything is indexed. "rbdbackupfs umount" ends it.
+
+A file in scratch/ takes writes and keeps them in a folder of its own; the
+backup stays as it is. A disk that was in use when the snapshot was made can be
+mounted from there, since its journal has to be replayed first. What is written
+is still there after an umount. Removing the file drops it, and leaves a
+pristine one; its size can't be changed.
 
 With --import whatever is written into MOUNTPOINT/import is restored while it
 is written: what "rbd export" and "rbd export-diff" gave, or an image's raw
@@ -49,6 +56,7 @@ type mountOptions struct {
 	repoFlags
 	log        logFlags
 	imports    importFlags
+	scratch    scratchFlags
 	options    []string
 	foreground bool
 	wait       bool
@@ -64,6 +72,7 @@ func (o *mountOptions) addFlags(flags *pflag.FlagSet) {
 	o.add(flags)
 	o.log.add(flags)
 	o.imports.add(flags)
+	o.scratch.add(flags)
 	flags.StringArrayVarP(&o.options, "options", "o", nil, "mount `options`, separated by commas")
 	flags.BoolVarP(&o.foreground, "foreground", "f", false, "stay in the foreground")
 	flags.BoolVar(&o.wait, "wait", false, "return when everything is indexed")
@@ -89,6 +98,7 @@ func (a *app) mountCommand() *cobra.Command {
   rbdbackupfs mount --wait /srv/backup /mnt/backups
   rbdbackupfs mount -o allow_other,uid=1000 /srv/backup /mnt/backups
   rbdbackupfs mount --link vm1/full-0101.img=0101 /srv/backup /mnt/backups
+  mount -o loop /mnt/backups/scratch/vm1/0101.img /mnt/disk
   rbdbackupfs mount --import file:/srv/images /srv/backup /mnt/backups
   rbdbackupfs mount --import 'ceph:?user=restore' /srv/backup /mnt/backups
   cp vm1-full.diff /mnt/backups/import/rbd/vm1
@@ -131,6 +141,9 @@ func (a *app) newMounter(repo, mountpoint string, o *mountOptions, flags *pflag.
 		return nil, err
 	}
 	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if err := o.scratch.check(); err != nil {
 		return nil, err
 	}
 	if _, err := o.log.check(); err != nil {

@@ -16,6 +16,8 @@ type statusReport struct {
 	Layout  layoutReport  `json:"layout"` // instead of the one in Status
 	Daemon  daemonReport  `json:"daemon"`
 	Imports *importReport `json:"imports,omitempty"` // none without --import
+	// Scratch is what was written in scratch/; none without that.
+	Scratch *scratchReport `json:"scratch,omitempty"`
 }
 
 // importReport says where a mount restores to, and how many restores there are.

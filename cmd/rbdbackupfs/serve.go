@@ -15,6 +15,7 @@ import (
 
 	"rbdbackupfs/fs"
 	"rbdbackupfs/internal/daemon"
+	"rbdbackupfs/internal/overlay"
 	"rbdbackupfs/internal/target"
 )
 
@@ -43,6 +44,7 @@ type mounter struct {
 	imports *imports       // nil without importTo
 	server  *daemon.Server // nil for an index in memory
 	source  *localSource
+	scratch *overlay.Store // nil without scratch/
 	mounted tree
 }
 
@@ -76,6 +78,12 @@ func (m *mounter) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, m.session.Close()) }()
 	if m.imports != nil {
 		defer func() { err = errors.Join(err, m.imports.Close()) }()
+	}
+	if err := m.openScratch(repo); err != nil {
+		return err
+	}
+	if m.scratch != nil {
+		defer func() { err = errors.Join(err, m.scratch.Close()) }()
 	}
 	if err := m.listen(); err != nil {
 		return err
@@ -129,6 +137,13 @@ func (m *mounter) places(repo repository) (libraryOptions, error) {
 	}
 	if o.Cache != "" && m.o.cache != "" {
 		places = append(places, place{"cache", o.Cache})
+	}
+	scratch, err := m.o.scratch.folder(repo, index)
+	if err != nil {
+		return o, err
+	}
+	if scratch != "" && m.o.scratch.dir != "" {
+		places = append(places, place{"scratch", scratch})
 	}
 	if m.importTo != nil && m.importTo.kind == kindFolder {
 		places = append(places, place{"the target of --import", m.importTo.path})

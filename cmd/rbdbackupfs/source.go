@@ -10,6 +10,7 @@ import (
 
 	"rbdbackupfs/chain"
 	"rbdbackupfs/internal/daemon"
+	"rbdbackupfs/internal/overlay"
 	"rbdbackupfs/restore"
 )
 
@@ -72,7 +73,8 @@ type localSource struct {
 	layout  layoutChoice
 	daemon  daemonReport
 	journal restore.Journal
-	imports *imports // nil without --import
+	imports *imports       // nil without --import
+	scratch *overlay.Store // nil without scratch/
 }
 
 func (s *localSource) Status(context.Context) (statusReport, error) {
@@ -81,6 +83,7 @@ func (s *localSource) Status(context.Context) (statusReport, error) {
 		status.Problems = []chain.Problem{}
 	}
 	report := statusReport{Status: status, Layout: newLayoutReport(s.layout, status.Layout), Daemon: s.daemon}
+	report.Scratch = s.scratchStatus()
 	if s.imports != nil {
 		jobs, err := s.Jobs()
 		if err != nil {

@@ -95,6 +95,9 @@ func (a *app) showStatus(w io.Writer, report statusReport, o statusOptions) erro
 	if i := report.Imports; i != nil {
 		row("imports", "to %s: %d running, %d done, %d failed%s", i.Target, i.Running, i.Done, i.Failed, broken(i.Broken))
 	}
+	if s := report.Scratch; s != nil && len(s.Files) > 0 {
+		row("scratch", "%s of at most %s, in %s", size(s.Used), size(s.Limit), count(len(s.Files), "file"))
+	}
 	problems, _ := withoutSideCars(report.Problems)
 	row("problems", "%d", len(problems))
 	if err := table.Flush(); err != nil {
@@ -106,6 +109,13 @@ func (a *app) showStatus(w io.Writer, report statusReport, o statusOptions) erro
 			break
 		}
 		fmt.Fprintf(w, "  %s\n", problemLine(report.Repo, problem))
+	}
+	if report.Scratch != nil {
+		for _, file := range report.Scratch.Files {
+			if file.Withheld != "" {
+				fmt.Fprintf(w, "  %s\n", printable(file.line(d.Mountpoint)))
+			}
+		}
 	}
 	return nil
 }

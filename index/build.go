@@ -368,13 +368,23 @@ func (b *Build) Commit() (*Node, error) {
 	ix.building--
 	ix.nodes[n.ID] = n
 	ix.numbers[n.Number] = n
-	ix.pending = append(ix.pending, n)
-	if len(ix.pending) >= maxUnmarked {
-		if err := ix.syncLocked(); err != nil {
-			return nil, err
-		}
+	if err := ix.markLocked(n); err != nil {
+		return nil, err
 	}
 	return n, nil
+}
+
+// markLocked has the marker of a node written with the next Sync at the latest, with
+// ix.mu held.
+func (ix *Index) markLocked(n *Node) error {
+	if !n.pending {
+		n.pending = true
+		ix.pending = append(ix.pending, n)
+	}
+	if len(ix.pending) >= maxUnmarked {
+		return ix.syncLocked()
+	}
+	return nil
 }
 
 // Abort throws the build away. Its lineage can't be continued after this:

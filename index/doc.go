@@ -8,7 +8,8 @@
 // for a full export), a size, and the extents that the step changes. Its
 // NodeID comes from the caller and stands for exactly these three, so a node
 // is written once and never changed. Every node has a number; a segment names
-// by that number the node whose step holds its bytes.
+// by that number the node whose step holds its bytes. A node may carry a note of the
+// caller's, a few bytes that the index doesn't look at.
 //
 // # Records
 //

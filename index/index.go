@@ -272,6 +272,9 @@ func (ix *Index) syncLocked() error {
 	if err := ix.store.sync(); err != nil {
 		return ix.fail("write", err)
 	}
+	for _, n := range ix.pending {
+		n.pending = false
+	}
 	ix.pending = nil
 	return nil
 }

@@ -14,7 +14,8 @@ type NodeID [16]byte
 // String is the ID in hexadecimal.
 func (id NodeID) String() string { return hex.EncodeToString(id[:]) }
 
-// A Node is the state of an image after one step. Immutable once committed.
+// A Node is the state of an image after one step. Immutable once committed, but for
+// its note.
 type Node struct {
 	ID        NodeID
 	Parent    NodeID // zero for a full step
@@ -26,6 +27,10 @@ type Node struct {
 
 	path  []hop  // lineages to look in, newest first
 	since uint64 // store writes that a lookup must see
+
+	// With Index.mu held:
+	note    string // the caller's
+	pending bool   // its marker, or the one with its note, isn't written yet
 }
 
 // A hop is a lineage and the newest sequence that counts in it.
@@ -61,7 +66,8 @@ func (n *Node) marshal() []byte {
 	v = binary.AppendUvarint(v, uint64(n.Lineage))
 	v = binary.AppendUvarint(v, uint64(n.Seq))
 	v = binary.AppendUvarint(v, uint64(n.Size))
-	return binary.AppendUvarint(v, uint64(n.Allocated))
+	v = binary.AppendUvarint(v, uint64(n.Allocated))
+	return append(v, n.note...)
 }
 
 func unmarshalNode(key, value []byte) (*Node, error) {
@@ -77,6 +83,7 @@ func unmarshalNode(key, value []byte) (*Node, error) {
 	n.Seq = d.source()
 	n.Size = int64(d.uvarint())
 	n.Allocated = int64(d.uvarint())
+	n.note = string(d.b)
 	if d.bad || n.Number == 0 || n.Lineage == 0 || n.Seq == 0 || n.Size < 0 || n.Allocated < 0 {
 		return nil, fmt.Errorf("%w: node %s", errRecord, n.ID)
 	}

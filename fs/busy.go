@@ -27,6 +27,9 @@ type Holder struct {
 	Name string // of a process, or of a device such as /dev/loop0
 	Use  string // what a process does with Path: "open file", "working folder", "root folder", "mapped file", "program"
 	Path string // below the mountpoint
+	// Off and Size are the range of the file that a loop device has, bytes. A size of 0
+	// is all of the file from there.
+	Off, Size int64
 	// MountedAt is where a loop device or a partition of it is mounted.
 	MountedAt []string
 	// Users are devices built on a loop device, such as dm-0.
@@ -155,6 +158,15 @@ func numbers(dir string) []int {
 	return found
 }
 
+// LoopDevices finds the loop devices on files at or below path.
+func LoopDevices(path string) []Holder {
+	mounts, err := readMountinfo()
+	if err != nil {
+		mounts = nil
+	}
+	return loopHolders(path, mounts)
+}
+
 // loopHolders finds loop devices on files below the mountpoint; the kernel
 // holds these, no process does.
 func loopHolders(mountpoint string, mounts []mountEntry) []Holder {
@@ -175,9 +187,23 @@ func loopHolders(mountpoint string, mounts []mountEntry) []Holder {
 		at, users := deviceUses(device, mounts)
 		holders = append(holders, Holder{
 			Kind: HolderLoop, Name: "/dev/" + filepath.Base(device), Path: path, MountedAt: at, Users: users,
+			Off: readNumber(device + "/loop/offset"), Size: readNumber(device + "/loop/sizelimit"),
 		})
 	}
 	return holders
+}
+
+// readNumber is 0 where there is none.
+func readNumber(path string) int64 {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // deviceUses returns where a block device and its partitions are mounted, and

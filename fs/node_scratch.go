@@ -93,6 +93,7 @@ func (n *scratchNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, 
 		return nil, 0, n.t.errno("open", n.at(-1), err)
 	}
 	handle := &scratchHandle{imageHandle: imageHandle{t: n.t, snap: snap, view: view}, overlay: o}
+	n.t.scratch.opened()
 	n.t.register(handle)
 	return handle, fuse.FOPEN_KEEP_CACHE, 0
 }
@@ -256,5 +257,5 @@ func (h *scratchHandle) Release(context.Context) syscall.Errno {
 
 func (h *scratchHandle) end() {
 	h.t.closed(h.snap, errors.Join(h.overlay.Close(), h.view.Close()))
-	h.t.scratch.tell()
+	h.t.scratch.ended()
 }

@@ -20,11 +20,17 @@ type scratchFiles struct {
 	last    uint64
 	serials map[uint64]uint64 // by generation
 	closed  chan struct{}     // is closed with the next close of a scratch file
+	open    int
+	unused  chan struct{} // is closed when none is open any more
+	over    bool          // unused is closed
 }
 
 func newScratchFiles() *scratchFiles {
-	return &scratchFiles{serials: map[uint64]uint64{}, closed: make(chan struct{})}
+	return &scratchFiles{serials: map[uint64]uint64{}, closed: make(chan struct{}), unused: make(chan struct{})}
 }
+
+// Unused is closed when no scratch file is open any more, after one was.
+func (s *Server) Unused() <-chan struct{} { return s.tree.scratch.unused }
 
 // ino is the inode number of a scratch file.
 func (s *scratchFiles) ino(snap *chain.Snapshot) uint64 {
@@ -44,12 +50,22 @@ func (s *scratchFiles) dropped(snap *chain.Snapshot) {
 	s.last++
 }
 
-// tell wakes those who wait for a close.
-func (s *scratchFiles) tell() {
+func (s *scratchFiles) opened() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open++
+}
+
+// ended wakes those who wait for a close.
+func (s *scratchFiles) ended() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.closed)
 	s.closed = make(chan struct{})
+	if s.open--; s.open == 0 && !s.over {
+		s.over = true
+		close(s.unused)
+	}
 }
 
 func (s *scratchFiles) nextClose() <-chan struct{} {

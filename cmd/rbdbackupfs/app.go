@@ -133,7 +133,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.AddCommand(a.mountCommand(), a.umountCommand(), a.lsCommand(), a.layoutCommand(), a.restoreCommand(), a.jobsCommand(), a.statusCommand(), a.versionCommand(), a.docsCommand())
+	root.AddCommand(a.mountCommand(), a.umountCommand(), a.lsCommand(), a.layoutCommand(), a.browseCommand(), a.restoreCommand(), a.jobsCommand(), a.statusCommand(), a.versionCommand(), a.docsCommand())
 	return root
 }
 

@@ -91,6 +91,8 @@ type treeOptions struct {
 type tree interface {
 	// Done is closed when the tree is unmounted, whoever did it.
 	Done() <-chan struct{}
+	// Unused is closed when no scratch file is open any more, after one was.
+	Unused() <-chan struct{}
 	// Unmount ends it; where something uses it, the error is a fs.ErrBusy that
 	// says what.
 	Unmount() error

@@ -85,6 +85,7 @@ func (f *fakeLibrary) Run(ctx context.Context) error {
 func (f *fakeLibrary) Listed() <-chan struct{} { return f.listed }
 func (f *fakeLibrary) Idle() <-chan struct{}   { return f.idle }
 func (f *fakeLibrary) Done() <-chan struct{}   { return f.done }
+func (f *fakeLibrary) Unused() <-chan struct{} { return nil }
 
 func (f *fakeLibrary) Close() error {
 	if f.stuck != nil {

@@ -66,6 +66,7 @@ type mountOptions struct {
 	lookupWait time.Duration
 	readAhead  string
 	readyFD    int
+	untilIdle  bool
 }
 
 func (o *mountOptions) addFlags(flags *pflag.FlagSet) {
@@ -84,7 +85,9 @@ func (o *mountOptions) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.lookupWait, "lookup-wait", 10*time.Second, "how long opening an image waits for its files to be read, and images/ for\nwhich images there are")
 	flags.StringVar(&o.readAhead, "read-ahead", "1MiB", "`size` that the kernel reads ahead, or \"kernel\"; root only")
 	flags.IntVar(&o.readyFD, "ready-fd", 0, "descriptor to tell readiness on")
+	flags.BoolVar(&o.untilIdle, "until-unused", false, "end when no scratch file is open any more, after one was")
 	flags.Lookup("ready-fd").Hidden = true
+	flags.Lookup("until-unused").Hidden = true
 	flags.Lookup("rescan").DefValue = "0s"
 }
 

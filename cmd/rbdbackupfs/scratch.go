@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -83,7 +84,21 @@ func (m *mounter) openScratch(repo repository) error {
 		return fmt.Errorf("the scratch folder: %w; name another one with --scratch DIR, or mount with --no-scratch", err)
 	}
 	m.scratch, m.tree.Scratch, m.source.scratch = store, store, store
+	for _, info := range store.List() {
+		m.kept = append(m.kept, info.Name)
+	}
 	return nil
+}
+
+// closeScratch ends the use of scratch/. A mount that was made to browse leaves what it
+// found there, and nothing else.
+func (m *mounter) closeScratch() (err error) {
+	for _, info := range m.scratch.List() {
+		if m.o.untilIdle && !slices.Contains(m.kept, info.Name) {
+			err = errors.Join(err, m.scratch.Drop(info.Name))
+		}
+	}
+	return errors.Join(err, m.scratch.Close())
 }
 
 // scratchReport says what was written in scratch/.

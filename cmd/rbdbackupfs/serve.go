@@ -45,6 +45,7 @@ type mounter struct {
 	server  *daemon.Server // nil for an index in memory
 	source  *localSource
 	scratch *overlay.Store // nil without scratch/
+	kept    []overlay.Name // what was there at the start
 	mounted tree
 }
 
@@ -83,7 +84,7 @@ func (m *mounter) run(ctx context.Context) (err error) {
 		return err
 	}
 	if m.scratch != nil {
-		defer func() { err = errors.Join(err, m.scratch.Close()) }()
+		defer func() { err = errors.Join(err, m.closeScratch()) }()
 	}
 	if err := m.listen(); err != nil {
 		return err
@@ -238,10 +239,16 @@ func (m *mounter) indexed() {
 // last waits for the end of the mount, whoever ends it.
 func (m *mounter) last(ctx context.Context) error {
 	failed := m.session.failed
+	var unused <-chan struct{}
+	if m.o.untilIdle {
+		unused = m.mounted.Unused()
+	}
 	for {
 		select {
 		case <-m.mounted.Done():
 			return nil
+		case <-unused:
+			return m.stop()
 		case err, broken := <-failed:
 			failed = nil
 			if broken {

@@ -30,6 +30,7 @@ func (p *planner) explain() {
 	p.explainCycles()
 	p.explainLinks()
 	p.explainShort()
+	p.explainDoubts()
 	p.noteLinks()
 	slices.SortFunc(p.problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Snapshot, b.Snapshot), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Reason, b.Reason))
@@ -190,13 +191,16 @@ func (p *planner) lackFile(s *step) (reason, cure string) {
 			return fmt.Sprintf("needs %s, and the file that ends there is %s: %s", quoted(need), f.fault.kind, quoted(f.shown())), f.fault.cure
 		}
 	}
+	if f := p.broken(need); f != nil {
+		return fmt.Sprintf("needs %s, and %s, which ends there by its name, is %s", quoted(need), quoted(f.shown()), f.fault.kind), f.fault.cure
+	}
 	reason = fmt.Sprintf("needs %s, and no file ends there", quoted(need))
 	if f := p.guess(need); f != nil {
 		link := fmt.Sprintf("--link %s=%s", shellword.Word(f.shown()), shellword.Word(need))
 		if f.fault == nil && !fits(&f.steps[len(f.steps)-1], p.wanted[need]) {
 			return reason, fmt.Sprintf("If %s is what ends there, though its size is another one, say so with %s", quoted(f.shown()), link)
 		}
-		return reason, "Try " + link
+		return reason, fmt.Sprintf("If %s is what ends there, say so with %s", quoted(f.shown()), link)
 	}
 	if f := p.onlyNameless(need, func(*planFile) bool { return p.infer }); f != nil {
 		return reason, fmt.Sprintf("If %s is what ends there, say so with --link %s=%s", quoted(f.shown()), shellword.Word(f.shown()), shellword.Word(need))
@@ -261,11 +265,26 @@ func (p *planner) guess(snapshot string) *planFile {
 	return p.onlyNameless(snapshot, func(f *planFile) bool { return f.typed != "" })
 }
 
+// broken returns a file that can't be used, and has a snapshot in its name.
+func (p *planner) broken(snapshot string) *planFile {
+	for _, f := range p.files {
+		if f.fault != nil && f.fault.kind != KindUnsupported && layout.HasWord(f.base(), snapshot) {
+			return f
+		}
+	}
+	return nil
+}
+
+// otherDate tells whether a file's name has a date, and isn't that of a snapshot.
+func otherDate(f *planFile, snapshot string) bool {
+	return layout.HasDate(snapshot) && layout.HasDate(f.stem()) && !layout.HasWord(f.base(), snapshot)
+}
+
 // onlyNameless returns the one file of some that --link could make end at a snapshot;
 // nil where there are more, or none.
 func (p *planner) onlyNameless(snapshot string, of func(*planFile) bool) (only *planFile) {
 	for _, f := range p.files {
-		if !of(f) || f.link != "" || !p.couldEnd(f, snapshot) {
+		if !of(f) || f.link != "" || otherDate(f, snapshot) || !p.couldEnd(f, snapshot) {
 			continue
 		}
 		if f.fault == nil && !fits(&f.steps[len(f.steps)-1], p.wanted[snapshot]) {

@@ -114,7 +114,7 @@ func (l *Library) breakFile(img *imageState, e *buildError) {
 // plan makes the plan of an image as it is now.
 func (l *Library) plan(img *imageState) *plan {
 	return makePlan(img.name, l.planFiles(img), planRules{
-		verdict: l.verdict, infer: l.layout.Guesses(), trust: l.trust, trustNames: l.given != nil, elsewhere: l.elsewhere,
+		verdict: l.verdict, infer: l.layout.Guesses(), trust: l.trust, chosen: l.given != nil, elsewhere: l.elsewhere,
 	})
 }
 

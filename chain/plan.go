@@ -51,9 +51,11 @@ type planRules struct {
 	verdict func(comparison) verdict
 	// infer has names be looked for in paths.
 	infer bool
-	// trust has steps linked that something speaks against; trustNames only where that
-	// are the names.
-	trust, trustNames bool
+	// trust has steps linked that something speaks against.
+	trust bool
+	// chosen says that the user named the files: what speaks against a name is told,
+	// and the step is taken.
+	chosen bool
 	// elsewhere returns a file of another image that may end at a snapshot which a
 	// file needs, nil for none; it may be nil itself.
 	elsewhere func(f *planFile, need string) *candidate
@@ -71,6 +73,7 @@ type planner struct {
 	largest   *want              // the file that says the image is as large as none else
 	sizes     map[int64]int      // how many files say that the image has a size
 	suspects  map[*step]string   // steps that nothing is built by, and why
+	doubts    map[*step]string   // steps that are taken all the same, and what speaks against them
 	full      []*step            // those that start from nothing
 	fromIndex map[string][]*step // the others, by start
 	claims    map[vertex][]*step // all, by end; none of faulty files
@@ -93,7 +96,7 @@ type ambiguity struct {
 func makePlan(image string, files []*planFile, rules planRules) *plan {
 	p := &planner{
 		plan: plan{image: image, states: map[*planFile]string{}, links: map[stepKey]Link{}}, planRules: rules, files: slices.Clone(files),
-		wanted: map[string][]want{}, sizes: map[int64]int{}, bases: map[string]int{}, suspects: map[*step]string{},
+		wanted: map[string][]want{}, sizes: map[int64]int{}, bases: map[string]int{}, suspects: map[*step]string{}, doubts: map[*step]string{},
 		fromIndex: map[string][]*step{}, claims: map[vertex][]*step{},
 		linked: map[vertex][]*step{}, ambiguous: map[vertex]*ambiguity{}, origins: map[vertex]vertex{},
 	}
@@ -251,7 +254,11 @@ func (p *planner) relax(q *queue, from *planNode, steps []*step) bool {
 		if !p.usable(s) {
 			continue
 		}
-		if why := p.suspect(from, s); why != "" {
+		switch why := p.suspect(from, s); {
+		case why == "":
+		case p.chosen && p.short(from.step) == nil:
+			p.doubts[s] = why
+		default:
 			p.suspects[s] = why
 			continue
 		}
@@ -282,13 +289,15 @@ func (p *planner) usable(s *step) bool {
 }
 
 // candidate returns the cheapest of the steps that claim the same, or what is
-// ambiguous when two of a kind aren't known to agree.
+// ambiguous when two of them aren't known to agree.
 func (p *planner) candidate(from *planNode, group []*step) (*planNode, *ambiguity) {
 	nodes := make([]*planNode, len(group))
 	for i, s := range group {
 		nodes[i] = newNode(from, s)
 	}
-	slices.SortStableFunc(nodes, func(a, b *planNode) int { return cmp.Compare(a.bytes, b.bytes) })
+	slices.SortStableFunc(nodes, func(a, b *planNode) int {
+		return cmp.Or(cmp.Compare(a.hops, b.hops), cmp.Compare(a.bytes, b.bytes))
+	})
 	best := nodes[0]
 	v := best.step.vertex()
 	switch open, agree := p.judge(nodes); {
@@ -305,17 +314,11 @@ func (p *planner) candidate(from *planNode, group []*step) (*planNode, *ambiguit
 	return best, nil
 }
 
-// judge tells whether the nodes of each kind agree, as far as is known, and
-// which comparisons are open.
+// judge tells whether all nodes agree, as far as is known, and which comparisons are
+// open.
 func (p *planner) judge(nodes []*planNode) (open []comparison, agree bool) {
-	first := map[fileKind]*planNode{}
-	for _, n := range nodes {
-		kind := n.step.file.kind
-		if first[kind] == nil {
-			first[kind] = n
-			continue
-		}
-		switch c := (comparison{first[kind], n}); p.verdict(c) {
+	for _, n := range nodes[1:] {
+		switch c := (comparison{nodes[0], n}); p.verdict(c) {
 		case undecided:
 			open = append(open, c)
 		case different:

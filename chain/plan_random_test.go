@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"regexp"
@@ -131,7 +132,7 @@ func checkPaths(t *rapid.T, p *plan) {
 		if n.name != endOf(n.step) {
 			t.Fatalf("%s is served as %s", stepName(n.step), n.label())
 		}
-		depth, bytes := 1, n.step.info.Bytes
+		depth, hops, bytes := 1, 0, n.step.info.Bytes
 		switch {
 		case n.parent == nil && n.step.info.HasFrom:
 			t.Fatalf("the path to %s begins with an increment", n.label())
@@ -141,52 +142,53 @@ func checkPaths(t *rapid.T, p *plan) {
 		case !seen[n.parent]:
 			t.Fatalf("%s comes before its parent", n.label())
 		default:
-			depth, bytes = depth+n.parent.depth, bytes+n.parent.bytes
+			depth, hops, bytes = depth+n.parent.depth, n.parent.hops, bytes+n.parent.bytes
+			if n.parent.step.file != n.step.file {
+				hops++
+			}
 		}
-		if n.depth != depth || n.bytes != bytes {
-			t.Fatalf("%s costs %d steps, %d bytes; its path costs %d, %d", n.label(), n.depth, n.bytes, depth, bytes)
+		if got, want := (cost{n.hops, n.depth, n.bytes}), (cost{hops, depth, bytes}); got != want {
+			t.Fatalf("%s costs %v; its path costs %v", n.label(), got, want)
 		}
 	}
 }
 
 // A cost is what a path is judged by.
 type cost struct {
+	hops  int // from one file to another
 	steps int
 	bytes int64
 }
 
-func (c cost) less(o cost) bool {
-	return c.steps < o.steps || c.steps == o.steps && c.bytes < o.bytes
+func (c cost) compare(o cost) int {
+	return cmp.Or(cmp.Compare(c.hops, o.hops), cmp.Compare(c.steps, o.steps), cmp.Compare(c.bytes, o.bytes))
 }
 
-// checkCheapest finds the costs in another way, by going over all steps until
-// nothing gets cheaper, and compares them. Where links or ambiguities forbid
-// steps a path may cost more.
+// checkCheapest: whatever a step leads to from what is served is served as well, and no
+// step makes a path cheaper. Where links or ambiguities forbid steps it may.
 func checkCheapest(t *rapid.T, s *scene, p *plan) {
 	if s.linked() || slices.ContainsFunc(p.problems, func(p Problem) bool { return p.Kind == KindAmbiguous }) {
 		return
 	}
-	best := map[string]cost{}
-	for range len(s.files) * 4 {
-		for _, f := range s.files {
-			for part := range f.steps {
-				s.improve(best, f, part)
-			}
-		}
-	}
-	served := map[string]bool{}
+	served := map[string]*planNode{}
 	for _, n := range p.nodes {
-		if n.of != "" {
-			continue
-		}
-		served[n.name] = true
-		if got, want := (cost{n.depth, n.bytes}), best[n.name]; got != want {
-			t.Fatalf("%s costs %v, not %v", n.label(), got, want)
+		if n.of == "" {
+			served[n.name] = n
 		}
 	}
-	for name, c := range best {
-		if !served[name] {
-			t.Fatalf("%s isn't served and could be at %v", name, c)
+	for _, f := range s.files {
+		for part := range f.steps {
+			end, c, ok := s.costOf(f, part, served)
+			if !ok {
+				continue
+			}
+			n := served[end]
+			if n == nil {
+				t.Fatalf("%s isn't served and could be at %v", end, c)
+			}
+			if got := (cost{n.hops, n.depth, n.bytes}); got.compare(c) > 0 {
+				t.Fatalf("%s costs %v, not %v", n.label(), got, c)
+			}
 		}
 	}
 }
@@ -200,31 +202,32 @@ func (s *scene) named(name string) bool {
 	return slices.ContainsFunc(s.files, func(f *planFile) bool { return f.fault == nil && f.claims(name) })
 }
 
-// improve takes one step, unless it leads to a name that only its file has.
-func (s *scene) improve(best map[string]cost, f *planFile, part int) {
+// costOf is where a step leads to, unless only its file has that name, and at what cost.
+func (s *scene) costOf(f *planFile, part int, served map[string]*planNode) (end string, c cost, ok bool) {
 	info := f.steps[part]
-	end := info.To
+	end = info.To
 	if !info.HasTo {
 		end = layout.Bare(f.path)
 		if f.kind != kindRaw && s.named(end) {
-			return
+			return end, c, false
 		}
 	}
-	from, ok := cost{}, true
+	c = cost{0, 1, info.Bytes}
 	if info.HasFrom {
-		from, ok = best[info.From]
+		from := served[info.From]
+		if from == nil {
+			return end, c, false
+		}
+		c = cost{from.hops, from.depth + 1, from.bytes + info.Bytes}
+		if from.step.file != f {
+			c.hops++
+		}
 	}
-	if f.fault != nil || !ok {
-		return
-	}
-	c := cost{from.steps + 1, from.bytes + info.Bytes}
-	if old, ok := best[end]; !ok || c.less(old) {
-		best[end] = c
-	}
+	return end, c, f.fault == nil
 }
 
-// checkAncestors: whatever is built on is what all files of one kind that
-// claim the same step agree on, in size too, or the user chose it.
+// checkAncestors: whatever is built on is what all files that claim the same step agree
+// on, in size too, or the user chose it.
 func checkAncestors(t *rapid.T, s *scene, p *plan) {
 	linked := map[string]bool{}
 	for _, f := range s.files {
@@ -261,7 +264,7 @@ func checkAncestors(t *rapid.T, s *scene, p *plan) {
 func checkRival(t *rapid.T, s *scene, at *planNode, f *planFile, part int) {
 	mine := at.step
 	info := f.steps[part]
-	if f == mine.file || f.kind != mine.file.kind || info.HasFrom != mine.info.HasFrom || info.From != mine.info.From {
+	if f == mine.file || info.HasFrom != mine.info.HasFrom || info.From != mine.info.From {
 		return
 	}
 	if s.linked() || info.From == info.To && info.HasFrom {

@@ -30,8 +30,7 @@ type planFile struct {
 	damage  *fault
 }
 
-// A fileKind decides which exports of one step should be alike: two of one
-// kind are, byte for byte, when they hold the same.
+// A fileKind is a format.
 type fileKind string
 
 const (
@@ -114,17 +113,19 @@ func compareSteps(a, b *step) int {
 
 // A planNode is a snapshot that can be built.
 type planNode struct {
-	step   *step
-	parent *planNode
-	name   string
-	of     string
-	id     index.NodeID
-	depth  int
-	bytes  int64
-	alts   []*step // agree with step
-	linked bool    // the user chose this file
-	short  bool    // a raw export that may have been cut off
-	kids   int
+	step    *step
+	parent  *planNode
+	name    string
+	of      string
+	id      index.NodeID
+	depth   int
+	hops    int // links from one file to another before it, which names alone vouch for
+	bytes   int64
+	alts    []*step // agree with step
+	linked  bool    // the user chose this file
+	short   bool    // a raw export that may have been cut off
+	doubted bool    // something speaks against the link to its parent
+	kids    int
 }
 
 func (n *planNode) label() string { return vertex{n.name, n.of}.label() }
@@ -151,20 +152,25 @@ func newNode(parent *planNode, s *step) *planNode {
 	if parent != nil {
 		n.depth += parent.depth
 		n.bytes += parent.bytes
+		n.hops = parent.hops
+		if parent.step.file != s.file {
+			n.hops++
+		}
 		base = parent.id
 	}
 	n.id = nodeID(base, s.file, s.part)
 	return n
 }
 
-// A queue has the cheapest node on top: fewest steps, then fewest bytes.
+// A queue has the cheapest node on top: fewest links that names alone vouch for, then
+// fewest steps, then fewest bytes.
 type queue []*planNode
 
 func (q queue) Len() int      { return len(q) }
 func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
 func (q queue) Less(i, j int) bool {
 	a, b := q[i], q[j]
-	return cmp.Or(cmp.Compare(a.depth, b.depth), cmp.Compare(a.bytes, b.bytes), compareSteps(a.step, b.step)) < 0
+	return cmp.Or(cmp.Compare(a.hops, b.hops), cmp.Compare(a.depth, b.depth), cmp.Compare(a.bytes, b.bytes), compareSteps(a.step, b.step)) < 0
 }
 func (q *queue) Push(x any) { *q = append(*q, x.(*planNode)) }
 func (q *queue) Pop() any {

@@ -29,7 +29,7 @@ func (p *planner) suspect(from *planNode, s *step) string {
 		return fmt.Sprintf("needs %s, and %s, which ends there, %s", quoted(s.from), quoted(from.step.file.shown()), w.because(from.step.info.Size))
 	}
 	switch {
-	case p.trustNames, layout.HasDate(s.from):
+	case layout.HasDate(s.from):
 		return ""
 	case layout.UsedAgain(s.from):
 		return fmt.Sprintf("needs %s, a name that is used again and again: nothing tells that %s is the one",
@@ -74,7 +74,7 @@ func (p *planner) short(s *step) *want {
 	}
 	// Where nothing else names snapshots, names may be those of images that have a
 	// folder in common.
-	ofImage := len(needs) > 0 || len(p.named) > 0 || layout.HasDate(s.to) || size == 0
+	ofImage := len(needs) > 0 || len(p.named) > 0 || layout.HasDate(s.to) || layout.IsWeekday(s.to) || size == 0
 	if ofImage && p.largest != nil && p.largest.info.Size > size && p.sizes[size] == 1 {
 		return p.largest
 	}
@@ -106,6 +106,18 @@ func (w *want) because(size int64) string {
 	return fmt.Sprintf("has %d bytes, and by %s the image has %d: an export that was killed is short, too", size, quoted(w.file.shown()), w.info.Size)
 }
 
+// explainDoubts tells what speaks against the steps that are taken all the same.
+func (p *planner) explainDoubts() {
+	for _, n := range p.nodes {
+		why := p.doubts[n.step]
+		if why == "" || n.parent == nil {
+			continue
+		}
+		n.doubted = true
+		p.add(KindSuspicious, n.label(), n.step, why, "Check it, and say that it is right with --trust-names").Serving = true
+	}
+}
+
 func (p *planner) explainShort() {
 	for _, n := range p.nodes {
 		w := p.short(n.step)
@@ -129,7 +141,7 @@ func (n *planNode) trustOf() Trust {
 	switch {
 	case n.linked, n.parent != nil && n.parent.linked:
 		return TrustLink
-	case n.short:
+	case n.short, n.doubted:
 		return TrustSuspicious
 	case n.parent == nil, n.parent.step.file == n.step.file:
 		return TrustVerified

@@ -133,7 +133,7 @@ func TestLooseParentIsLinkedAsPrinted(t *testing.T) {
 	t.Chdir(filepath.Join(dir, "below"))
 	files := []string{"base file", "../base file", "-"}
 	o := runReal(t, append([]string{"restore"}, files...)...)
-	printed := regexp.MustCompile(`(?m)^  base file: .*@s1: needs s0, and no file ends there\. Try --link '(.*)'=s0$`).FindStringSubmatch(o.stderr)
+	printed := regexp.MustCompile(`(?m)^  base file: .*@s1: needs s0, and no file ends there\. If .* is what ends there, say so with --link '(.*)'=s0$`).FindStringSubmatch(o.stderr)
 	if o.code != exitError || o.stdout != "" || printed == nil {
 		t.Fatalf("%+v", o)
 	}

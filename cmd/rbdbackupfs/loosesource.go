@@ -19,7 +19,7 @@ import (
 // known of them. The index is in memory: they are read once. Only the journal is in
 // a folder, that of a repository at the folder in common, so that "jobs" finds it.
 func (r *restoring) openLoose(ctx context.Context) (src *ownSource, err error) {
-	o := libraryOptions{Index: memoryIndex, Layout: layoutChoice{Config: layout.Config{One: r.image}}, Given: r.loose.typed}
+	o := libraryOptions{Index: memoryIndex, Layout: layoutChoice{Config: layout.Config{One: r.image}, TrustNames: r.o.trustNames}, Given: r.loose.typed}
 	if o.Layout.Links, err = r.loose.links(r.o.repoFlags); err != nil {
 		return nil, err
 	}

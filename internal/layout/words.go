@@ -30,7 +30,8 @@ var weekdays = map[string]bool{
 var usedAgain = map[string]bool{
 	"last": true, "latest": true, "dummy": true, "backup": true, "bak": true, "current": true, "previous": true, "prev": true,
 	"old": true, "new": true, "tmp": true, "temp": true, "today": true, "yesterday": true, "hourly": true, "daily": true,
-	"weekly": true, "monthly": true, "snap": true, "snapshot": true, "auto": true, "rbd": true, "export": true, "sync": true,
+	"weekly": true, "monthly": true, "nightly": true, "now": true, "lastbackup": true, "rbdbackup": true, "replica": true,
+	"mirror": true, "snap": true, "snapshot": true, "auto": true, "rbd": true, "export": true, "sync": true,
 }
 
 // UsedAgain tells whether a snapshot's name is nothing but words that scripts use

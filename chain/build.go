@@ -19,29 +19,31 @@ type buildError struct {
 
 func (e *buildError) Error() string { return e.file.path + ": " + e.fault.reason }
 
-// build returns the index's node for a planned one, and makes it if need be.
+// build returns the index's node for a planned one, and makes it if need be. Its
+// partitions aren't known yet.
 // Errors: a *buildError when the backup file is at fault, else the index's or ctx's.
-func (l *Library) build(ctx context.Context, n *planNode, parent *index.Node) (*index.Node, error) {
+func (l *Library) build(ctx context.Context, n *planNode, parent builtNode) (builtNode, error) {
 	if node, ok := l.ix.Node(n.id); ok {
-		return node, nil
+		return builtNode{Node: node}, nil
 	}
 	h, err := l.open(ctx, n.step.file.path, n.step.file.pin, n.step.file.info.unpacked)
 	if err != nil {
-		return nil, &buildError{n.step.file, readFault(err)}
+		return builtNode{}, &buildError{n.step.file, readFault(err)}
 	}
 	defer h.Release()
 	size := n.step.info.Size
-	if !n.step.info.HasSize && parent != nil {
+	if !n.step.info.HasSize && parent.Node != nil {
 		size = parent.Size
 	}
-	b, err := l.ix.Begin(n.id, parent, size)
+	b, err := l.ix.Begin(n.id, parent.Node, size)
 	if err != nil {
-		return nil, err
+		return builtNode{}, err
 	}
+	watched := &watchedBuild{Build: b, areas: parent.areas}
 	if n.step.file.kind == kindRaw {
 		err = feedRaw(ctx, b, h)
 	} else {
-		err = feedDiff(ctx, b, h, n.step)
+		err = feedDiff(ctx, watched, h, n.step)
 	}
 	if err == nil {
 		if err = h.Check(); errors.Is(err, repo.ErrGone) {
@@ -49,14 +51,15 @@ func (l *Library) build(ctx context.Context, n *planNode, parent *index.Node) (*
 		}
 	}
 	if err == nil {
-		return b.Commit()
+		node, err := b.Commit()
+		return builtNode{Node: node, kept: parent.areas != nil && size == parent.Size && !watched.touched}, err
 	}
 	b.Abort()
 	var broken *index.Error
 	if ctx.Err() != nil || errors.As(err, &broken) {
-		return nil, err
+		return builtNode{}, err
 	}
-	return nil, &buildError{n.step.file, readFault(err)}
+	return builtNode{}, &buildError{n.step.file, readFault(err)}
 }
 
 // readFault is the fault that an error of reading a file stands for.
@@ -102,7 +105,7 @@ func feedRaw(ctx context.Context, b *index.Build, h *content) error {
 }
 
 // feedDiff adds the extents of one diff.
-func feedDiff(ctx context.Context, b *index.Build, h *content, s *step) error {
+func feedDiff(ctx context.Context, b *watchedBuild, h *content, s *step) error {
 	format := rbddiff.DiffV1
 	if s.file.kind == kindContainer {
 		format = rbddiff.Container

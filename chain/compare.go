@@ -58,11 +58,12 @@ func (l *Library) buildPath(ctx context.Context, n *planNode) (*index.Node, erro
 			return nil, err
 		}
 	}
-	node, err := l.build(ctx, n, parent)
-	if err == nil {
-		l.setSource(node.Number, n.step.file.source())
+	node, err := l.build(ctx, n, builtNode{Node: parent})
+	if err != nil {
+		return nil, err
 	}
-	return node, err
+	l.setSource(node.Number, n.step.file.source())
+	return node.Node, nil
 }
 
 const compareStep = 1 << 20

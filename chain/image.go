@@ -144,15 +144,19 @@ func (l *Library) planFiles(img *imageState) []*planFile {
 }
 
 // buildAll builds the nodes of a plan, parents first.
-func (l *Library) buildAll(ctx context.Context, p *plan) (map[*planNode]*index.Node, error) {
-	nodes := make(map[*planNode]*index.Node, len(p.nodes))
+func (l *Library) buildAll(ctx context.Context, p *plan) (map[*planNode]builtNode, error) {
+	nodes := make(map[*planNode]builtNode, len(p.nodes))
 	for _, n := range p.nodes {
 		l.setNow(n.step.file.path)
-		node, err := l.build(ctx, n, nodes[n.parent])
+		parent := nodes[n.parent]
+		node, err := l.build(ctx, n, parent)
 		if err != nil {
 			return nil, err
 		}
 		l.setSource(node.Number, n.step.file.source())
+		if err := l.findPartitions(ctx, &node, parent); err != nil {
+			return nil, err
+		}
 		nodes[n] = node
 	}
 	l.setNow("")

@@ -11,7 +11,7 @@ import (
 
 // publish makes the image that a plan and its nodes stand for, and tells what
 // changed.
-func (l *Library) publish(img *imageState, p *plan, nodes map[*planNode]*index.Node) {
+func (l *Library) publish(img *imageState, p *plan, nodes map[*planNode]builtNode) {
 	next := &Image{Name: img.name, State: StateReady, Problems: p.problems}
 	made := make(map[*planNode]*Snapshot, len(p.nodes))
 	live := make([]index.NodeID, 0, len(p.nodes))
@@ -46,11 +46,12 @@ func (l *Library) publish(img *imageState, p *plan, nodes map[*planNode]*index.N
 	}
 }
 
-func newSnapshot(image string, n *planNode, node *index.Node, parent *Snapshot) *Snapshot {
+func newSnapshot(image string, n *planNode, node builtNode, parent *Snapshot) *Snapshot {
 	f := n.step.file
 	s := &Snapshot{
 		Image: image, Name: n.name, Of: n.of, Generation: uint64(node.Number), Size: node.Size, Allocated: node.Allocated,
-		ModTime: f.modTime, Protected: n.step.info.Protected, Meta: f.info.Meta, Parent: parent, Depth: n.depth, node: node,
+		ModTime: f.modTime, Protected: n.step.info.Protected, Meta: f.info.Meta, Parent: parent, Depth: n.depth, node: node.Node,
+		Partitions: node.partitions,
 		Step: Link{
 			File: f.path, Part: n.step.part, To: n.name, Trust: n.trustOf(), Known: n.step.known, Bytes: n.step.info.Bytes, Alts: len(n.alts),
 		},
@@ -149,7 +150,7 @@ func difference(old, next *Image) (Event, bool) {
 	}
 	for _, s := range next.Snapshots {
 		was := before[s.Label()]
-		if was != nil && was.node == s.node {
+		if was != nil && was.node == s.node && slices.Equal(was.Partitions, s.Partitions) {
 			delete(before, s.Label())
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rbdbackupfs/index"
+	"rbdbackupfs/internal/parttable"
 )
 
 // Errors a Library or a View returns. Compare with errors.Is.
@@ -74,6 +75,9 @@ type Snapshot struct {
 	Protected bool
 	// Meta is the image-meta of a format-2 export, nil elsewhere.
 	Meta map[string]string
+	// Partitions are those of a disk with a partition table, sorted by number, nil for
+	// none. They lie inside the image; not to be changed.
+	Partitions []parttable.Partition
 	// Parent is the snapshot that this one's step starts from, nil for a full one.
 	Parent *Snapshot
 	// Depth is the number of steps from nothing to here, at least 1.

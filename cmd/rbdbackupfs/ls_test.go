@@ -11,7 +11,34 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rbdbackupfs/chain"
+	"rbdbackupfs/internal/parttable"
 )
+
+// TestLsPartitions: the JSON of a snapshot has the partitions of its disk, also of a
+// running mount.
+func TestLsPartitions(t *testing.T) {
+	list := []parttable.Partition{
+		{Number: 1, Off: 1 << 20, Size: 4 << 20, Type: "0fc63daf-8483-4772-8e79-3d69d8477de4", Name: "root"},
+		{Number: 5, Off: 5 << 20, Size: 1 << 20, Type: "0x83"},
+	}
+	f := newFake("/srv/backup")
+	close(f.listed)
+	close(f.idle)
+	f.images["vm"] = &chain.Image{Name: "vm", State: chain.StateReady, Snapshots: []*chain.Snapshot{
+		{Image: "vm", Name: "plain", Depth: 1}, {Image: "vm", Name: "disk", Depth: 1, Partitions: list},
+	}}
+	o := <-f.start(t.Context(), 0, "ls", "--json", "--index", ":memory:", f.root)
+	var got lsReport
+	if err := json.Unmarshal([]byte(o.stdout), &got); err != nil || o.code != 0 {
+		t.Fatalf("%v in %+v", err, o)
+	}
+	if diff := cmp.Diff(list, got.Images[0].Snapshots[1].Partitions); diff != "" {
+		t.Error(diff)
+	}
+	if n := strings.Count(o.stdout, `"partitions": [`); n != 1 || !strings.Contains(o.stdout, `"offset": 1048576`) {
+		t.Errorf("%d lists in %s", n, o.stdout)
+	}
+}
 
 func TestLsShowsPendingImagesOfARunningMount(t *testing.T) {
 	f := newFake("/srv/backup")

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"rbdbackupfs/chain"
+	"rbdbackupfs/internal/parttable"
 )
 
 // statusReport is status.json in the mount, /v1/status, and "status --json".
@@ -89,6 +90,8 @@ type snapshotReport struct {
 	Step      chain.Link        `json:"step"`
 	Chain     []chain.Link      `json:"chain,omitempty"` // of one snapshot only
 	Meta      map[string]string `json:"meta,omitempty"`
+
+	Partitions []parttable.Partition `json:"partitions,omitempty"`
 }
 
 // newImageReport reports img. detail adds its files, and snapshot (a label)
@@ -155,6 +158,7 @@ func newSnapshotReport(s *chain.Snapshot, trust chain.Trust) snapshotReport {
 		nameReport: newNameReport(s.Name), Label: s.Label(), Path: treePath(s),
 		Size: s.Size, Allocated: s.Allocated, MTime: s.ModTime, Protected: s.Protected,
 		Depth: s.Depth, Trust: trust, Step: s.Step, Meta: s.Meta,
+		Partitions: s.Partitions,
 	}
 	if s.Parent != nil {
 		report.Parent = s.Parent.Label()

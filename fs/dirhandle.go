@@ -20,6 +20,7 @@ type dirHandle struct {
 	folders      []*folder
 	fixed        []fuse.DirEntry
 	snapshots    []*chain.Snapshot
+	parts        []snapshotPart
 
 	next  int
 	entry fuse.DirEntry // the one that was returned last
@@ -65,6 +66,11 @@ func (h *dirHandle) at(i int) (fuse.DirEntry, bool) {
 		name := treename.ImageFile(snap.Name, snap.Of)
 		return fuse.DirEntry{Name: name, Mode: syscall.S_IFREG, Ino: h.t.snapshotIno(snap, h.wing)}, true
 	}
+	i -= len(h.snapshots)
+	if i < len(h.parts) {
+		p := h.parts[i]
+		return fuse.DirEntry{Name: p.file(), Mode: syscall.S_IFREG, Ino: p.ino()}, true
+	}
 	return fuse.DirEntry{}, false
 }
 
@@ -72,6 +78,6 @@ var _ fusefs.FileSeekdirer = (*dirHandle)(nil)
 
 // Seekdir goes on at an offset that an entry had, or at the beginning.
 func (h *dirHandle) Seekdir(_ context.Context, off uint64) syscall.Errno {
-	h.next = int(min(off, uint64(dotEntries+len(h.folders)+len(h.fixed)+len(h.snapshots))))
+	h.next = int(min(off, uint64(dotEntries+len(h.folders)+len(h.fixed)+len(h.snapshots)+len(h.parts))))
 	return 0
 }

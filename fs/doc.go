@@ -6,6 +6,7 @@
 //	    rbd/                       folderNode: one component of image names
 //	      vm1/                     folderNode: an image, perhaps also a parent of images
 //	        v1.img                 imageNode: the bytes of one snapshot
+//	        v1.p1.img              partNode: a partition of it
 //	        latest.img -> v1.img   latestNode: the tip of the chain
 //	  scratch/                     folderNode: the same once more
 //	    rbd/vm1/v1.img             scratchNode: the bytes of one snapshot, and what was written over them

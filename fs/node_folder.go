@@ -86,11 +86,15 @@ func (n *folderNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut
 	if name == treename.Latest {
 		return n.newLatest(ctx, image.Latest, out)
 	}
-	snap := n.snapshots(image).find(name)
-	if snap == nil {
-		return nil, syscall.ENOENT
+	if snap := n.snapshots(image).find(name); snap != nil {
+		return n.newImage(ctx, name, snap, out), 0
 	}
-	return n.newImage(ctx, name, snap, out), 0
+	if n.wing == wingImages {
+		if snap, part := n.snapshots(image).findPart(name); snap != nil {
+			return n.newPart(ctx, snap, part, out), 0
+		}
+	}
+	return nil, syscall.ENOENT
 }
 
 func (n *folderNode) newFolder(ctx context.Context, f *folder, out *fuse.EntryOut) *fusefs.Inode {
@@ -164,6 +168,9 @@ func (n *folderNode) OpendirHandle(ctx context.Context, _ uint32) (fusefs.FileHa
 		return nil, 0, errno
 	}
 	handle.snapshots = image.Snapshots
+	if n.wing == wingImages {
+		handle.parts = partsOf(image.Snapshots)
+	}
 	if image.Latest != nil {
 		handle.fixed = []fuse.DirEntry{{Name: treename.Latest, Mode: syscall.S_IFLNK, Ino: latestIno(image.Latest, n.wing)}}
 	}

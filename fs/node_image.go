@@ -74,7 +74,7 @@ func (n *imageNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, ui
 	if err != nil {
 		return nil, 0, n.t.errno("open", n.at(-1), err)
 	}
-	handle := &imageHandle{t: n.t, snap: snap, view: view}
+	handle := &imageHandle{t: n.t, snap: snap, size: snap.Size, view: view}
 	n.t.register(handle)
 	return handle, fuse.FOPEN_KEEP_CACHE, 0
 }
@@ -101,6 +101,7 @@ func (n *imageNode) Listxattr(_ context.Context, dest []byte) (uint32, syscall.E
 type imageHandle struct {
 	t    *tree
 	snap *chain.Snapshot
+	size int64 // bytes
 	view View
 }
 
@@ -113,10 +114,10 @@ var _ fusefs.FileReader = (*imageHandle)(nil)
 // Read fills dest up to the snapshot's size, or gives an error. One short read
 // would make the kernel take everything behind it for the end of the file.
 func (h *imageHandle) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	if off < 0 || off >= h.snap.Size {
+	if off < 0 || off >= h.size {
 		return fuse.ReadResultData(nil), 0
 	}
-	if left := h.snap.Size - off; int64(len(dest)) > left {
+	if left := h.size - off; int64(len(dest)) > left {
 		dest = dest[:left]
 	}
 	read, err := h.view.ReadAt(h.t.io, dest, off)
@@ -142,7 +143,7 @@ var _ fusefs.FileLseeker = (*imageHandle)(nil)
 
 // Lseek finds data and holes; the kernel does the rest of lseek itself.
 func (h *imageHandle) Lseek(_ context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
-	if off >= uint64(h.snap.Size) {
+	if off >= uint64(h.size) {
 		return 0, syscall.ENXIO
 	}
 	var found int64

@@ -92,7 +92,7 @@ func (n *scratchNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, 
 		n.t.closed(snap, view.Close())
 		return nil, 0, n.t.errno("open", n.at(-1), err)
 	}
-	handle := &scratchHandle{imageHandle: imageHandle{t: n.t, snap: snap, view: view}, overlay: o}
+	handle := &scratchHandle{imageHandle: imageHandle{t: n.t, snap: snap, size: snap.Size, view: view}, overlay: o}
 	n.t.scratch.opened()
 	n.t.register(handle)
 	return handle, fuse.FOPEN_KEEP_CACHE, 0

@@ -85,10 +85,16 @@ func (n *notifier) tellWing(event chain.Event, w wing) {
 	stays := map[string]bool{}
 	for _, snap := range event.New {
 		stays[treename.ImageFile(snap.Name, snap.Of)] = true
+		for _, p := range partsOf([]*chain.Snapshot{snap}) {
+			stays[p.file()] = true
+		}
 	}
 	for _, snap := range event.Gone {
 		file := treename.ImageFile(snap.Name, snap.Of)
 		n.entry(folder, file, stays[file])
+		for _, p := range partsOf([]*chain.Snapshot{snap}) {
+			n.entry(folder, p.file(), stays[p.file()])
+		}
 	}
 	if event.Vanish {
 		n.entriesOf(folder)

@@ -13,17 +13,21 @@ import (
 // The extended attributes of images; folders of images have the first two.
 const (
 	xattrPrefix      = "user.rbdbackupfs."
-	xattrPool        = xattrPrefix + "pool"         // the image's first component
-	xattrImage       = xattrPrefix + "image"        // the image's name, as in the repository
-	xattrSnapshot    = xattrPrefix + "snapshot"     // the snapshot's name, any bytes
-	xattrOf          = xattrPrefix + "of"           // the file it is read from, of several that claim it
-	xattrParent      = xattrPrefix + "parent"       // the snapshot its own step starts from
-	xattrSize        = xattrPrefix + "size"         // bytes
-	xattrAllocated   = xattrPrefix + "allocated"    // bytes from data records
-	xattrProtected   = xattrPrefix + "protected"    // true or false
-	xattrChain       = xattrPrefix + "chain"        // the backup files it needs, oldest first, one a line
-	xattrChainLength = xattrPrefix + "chain.length" // how many these are, also where the list was cut
-	xattrMeta        = xattrPrefix + "meta."        // and a key of the image-meta
+	xattrPool        = xattrPrefix + "pool"             // the image's first component
+	xattrImage       = xattrPrefix + "image"            // the image's name, as in the repository
+	xattrSnapshot    = xattrPrefix + "snapshot"         // the snapshot's name, any bytes
+	xattrOf          = xattrPrefix + "of"               // the file it is read from, of several that claim it
+	xattrParent      = xattrPrefix + "parent"           // the snapshot its own step starts from
+	xattrSize        = xattrPrefix + "size"             // bytes
+	xattrAllocated   = xattrPrefix + "allocated"        // bytes from data records
+	xattrProtected   = xattrPrefix + "protected"        // true or false
+	xattrChain       = xattrPrefix + "chain"            // the backup files it needs, oldest first, one a line
+	xattrPart        = xattrPrefix + "partition"        // of one: its number
+	xattrPartOffset  = xattrPrefix + "partition.offset" // bytes
+	xattrPartType    = xattrPrefix + "partition.type"   // 0x83, or a GUID
+	xattrPartName    = xattrPrefix + "partition.name"   // of GPT
+	xattrChainLength = xattrPrefix + "chain.length"     // how many these are, also where the list was cut
+	xattrMeta        = xattrPrefix + "meta."            // and a key of the image-meta
 )
 
 // Limits, the last three of the kernel (linux/limits.h).

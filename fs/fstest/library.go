@@ -13,6 +13,7 @@ import (
 
 	"rbdbackupfs/chain"
 	"rbdbackupfs/fs"
+	"rbdbackupfs/internal/parttable"
 )
 
 // A Library is a fs.Library whose images a test sets.
@@ -151,8 +152,10 @@ type Spec struct {
 	Name, Of string
 	Content  *Content
 	ModTime  time.Time
-	Meta     map[string]string
-	Files    []string // its chain; by default one file
+	// Partitions are those of the disk.
+	Partitions []parttable.Partition
+	Meta       map[string]string
+	Files      []string // its chain; by default one file
 	// Keep is an earlier snapshot to serve again instead, unchanged.
 	Keep *chain.Snapshot
 }
@@ -202,7 +205,7 @@ func (l *Library) make(image string, spec Spec) *chain.Snapshot {
 	l.contents[l.generation] = spec.Content
 	snap := &chain.Snapshot{
 		Image: image, Name: spec.Name, Of: spec.Of, Generation: l.generation, Size: spec.Content.Size,
-		Allocated: spec.Content.Allocated(), ModTime: spec.ModTime, Meta: spec.Meta,
+		Allocated: spec.Content.Allocated(), ModTime: spec.ModTime, Meta: spec.Meta, Partitions: spec.Partitions,
 	}
 	if snap.ModTime.IsZero() {
 		snap.ModTime = time.Unix(1_700_000_000+int64(l.generation), 0)

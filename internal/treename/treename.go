@@ -28,6 +28,7 @@ package treename
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -64,6 +65,28 @@ func EncodeComponent(component string) string {
 // the one backup file it is read from where several claim it, else empty.
 func ImageFile(name, of string) string {
 	return limit(label(name, of), ImageEnding)
+}
+
+// PartitionFile returns the file name of a partition of a snapshot's image.
+func PartitionFile(name, of string, number int) string {
+	return limit(label(name, of), partitionEnding(number))
+}
+
+func partitionEnding(number int) string { return ".p" + strconv.Itoa(number) + ImageEnding }
+
+// CutPartition takes a partition's file name apart: image is the file name of the
+// snapshot's image, unless that was cut.
+func CutPartition(file string) (image string, number int, ok bool) {
+	base, found := strings.CutSuffix(file, ImageEnding)
+	at := strings.LastIndexByte(base, '.')
+	if !found || at < 0 || !isPartition(base[at:]) {
+		return "", 0, false
+	}
+	number, err := strconv.Atoi(base[at+len(".p"):])
+	if err != nil || base[at:]+ImageEnding != partitionEnding(number) {
+		return "", 0, false // such as p01
+	}
+	return base[:at] + ImageEnding, number, true
 }
 
 // DecodeImageFile is the inverse of ImageFile. ok is false where ImageFile gives

@@ -197,3 +197,27 @@ func TestInjective(t *testing.T) {
 		}
 	})
 }
+
+// TestPartitions takes the names of partitions apart again.
+func TestPartitions(t *testing.T) {
+	for _, name := range []string{"v1", "v1.p1", "a/b", "", ".p2", "p3", strings.Repeat("long", 100)} {
+		for _, number := range []int{1, 5, 128, 255} {
+			file := treename.PartitionFile(name, "", number)
+			image, got, ok := treename.CutPartition(file)
+			if !ok || got != number || len(file) > treename.Max {
+				t.Errorf("%q: %q, %d, %v", file, image, got, ok)
+			}
+			if whole := treename.ImageFile(name, ""); image != whole && !treename.IsCut(file) {
+				t.Errorf("%q is of %q, not of %q", file, image, whole)
+			}
+			if _, _, ok := treename.CutPartition(treename.ImageFile(name, "")); ok {
+				t.Errorf("%q is no partition", treename.ImageFile(name, ""))
+			}
+		}
+	}
+	for _, file := range []string{"v1.p01.img", "v1.p.img", "v1.p1", "v1.pp1.img", "v1.p1x.img", "v1.p99999999999999999999.img", ".img", ""} {
+		if image, number, ok := treename.CutPartition(file); ok {
+			t.Errorf("%q: %q, %d", file, image, number)
+		}
+	}
+}

@@ -49,14 +49,17 @@ func probes() map[string]probe {
 		"loop": probeLoop,
 		"ceph": programs("ceph", "ceph-mon", "ceph-osd", "ceph-mgr", "ceph-authtool", "monmaptool", "rbd"),
 
-		"attr":    programs("getfattr", "setfattr"),
-		"btrfs":   programs("mkfs.btrfs"),
-		"ext4":    programs("mkfs.ext4", "e2fsck", "debugfs"),
-		"packers": programs("gzip", "pigz", "bgzip", "zstd", "pzstd", "lz4", "xz", "bzip2", "pbzip2", "tar"),
-		"qemu":    programs("qemu-img", "qemu-io"),
-		"rsync":   programs("rsync"),
-		"xfs":     programs("mkfs.xfs", "xfs_repair"),
-		"zstd":    programs("zstd"),
+		"attr":       programs("getfattr", "setfattr"),
+		"btrfs":      programs("mkfs.btrfs"),
+		"ext4":       programs("mkfs.ext4", "e2fsck", "debugfs"),
+		"fat":        programs("mkfs.fat"),
+		"ntfs":       programs("mkfs.ntfs"),
+		"packers":    programs("gzip", "pigz", "bgzip", "zstd", "pzstd", "lz4", "xz", "bzip2", "pbzip2", "tar"),
+		"partitions": programs("sfdisk", "sgdisk", "parted", "partx"),
+		"qemu":       programs("qemu-img", "qemu-io"),
+		"rsync":      programs("rsync"),
+		"xfs":        programs("mkfs.xfs", "xfs_repair"),
+		"zstd":       programs("zstd"),
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -121,31 +120,39 @@ func TestAnyDisk(t *testing.T) {
 	})
 }
 
-// FuzzRead is the same for bytes: those at the beginning and at the end of a disk that
-// is otherwise empty. seal makes the checksums right, which no fuzzer would guess.
+// FuzzRead is the same for changes of a disk with an MBR or a GPT. seal makes the
+// checksums right afterwards, which no fuzzer would guess.
 func FuzzRead(f *testing.F) {
-	d := make(testDisk, 128*512)
-	d.gpt(512, gptPart{70, 80})
-	f.Add([]byte(d[:34*512]), []byte(d[len(d)-33*512:]), uint32(128*512), true)
-	d = make(testDisk, 40*512)
-	d.mbr(0, [4]uint32{0, 0x83, 1, 9}, [4]uint32{0, typeExtended, 10, 30})
-	d.mbr(10, [4]uint32{0, 0x83, 1, 9}, [4]uint32{0, typeExtended, 20, 10})
-	d.mbr(30, [4]uint32{0, 0x83, 1, 9}, [4]uint32{0, typeExtended, 0, 10})
-	f.Add([]byte(d), []byte{}, uint32(len(d)), false)
-	f.Fuzz(func(t *testing.T, head, tail []byte, size uint32, seal bool) {
-		d := make(testDisk, min(size, 1<<18))
-		copy(d, head)
-		copy(d[max(0, len(d)-len(tail)):], tail)
-		if seal {
-			for _, sector := range []uint64{512, 4096} {
-				for _, lba := range slices.Compact([]uint64{1, uint64(len(d))/sector - 1}) {
-					if lba != 0 && lba < uint64(len(d))/sector {
-						d.seal(sector, lba)
-					}
-				}
-			}
+	f.Add(byte(0), []byte{0, 1, 0xbe, 3, 0, 0, 0}, uint16(0), false)
+	f.Add(byte(1), []byte{1, 0, 80, 4, 0, 2, 0, 0}, uint16(0), true)
+	f.Add(byte(2), []byte{8, 0, 72, 1, 3, 127, 0, 40, 8, 1, 0, 0, 0, 0, 0, 0, 0}, uint16(512), true)
+	f.Add(byte(3), []byte{2, 0, 40, 1, 9, 1, 0, 40, 1, 1}, uint16(1), false)
+	f.Fuzz(func(t *testing.T, kind byte, changes []byte, cut uint16, seal bool) {
+		d := make(testDisk, 128*512)
+		sector := uint64(512)
+		switch kind % 3 {
+		case 0:
+			d.mbr(0, [4]uint32{0, 0x83, 1, 9}, [4]uint32{0, typeExtended, 10, 30})
+			d.mbr(10, [4]uint32{0, 0x83, 1, 9}, [4]uint32{0, typeExtended, 20, 10})
+			d.mbr(30, [4]uint32{0, 0x83, 1, 9}, [4]uint32{0, typeExtended, 10, 10})
+		case 1:
+			d.gpt(512, gptPart{70, 80})
+		case 2:
+			sector = 4096
+			d.gpt(4096, gptPart{7, 8})
 		}
-		if err := check(bytes.NewReader(d), int64(len(d))); err != nil {
+		// Each change is a sector, an offset in it, a length, and bytes.
+		for len(changes) > 4 {
+			at := d[512*int(changes[0]%128)+int(binary.BigEndian.Uint16(changes[1:])%512):]
+			n := min(int(changes[3]), len(changes)-4)
+			copy(at, changes[4:4+n])
+			changes = changes[4+n:]
+		}
+		if seal {
+			d.seal(sector, 1)
+			d.seal(sector, uint64(len(d))/sector-1)
+		}
+		if err := check(bytes.NewReader(d), int64(len(d)-int(cut))); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -95,6 +95,7 @@ group_test() {
     need_program mkfs.xfs 'xfsprogs' 'xfsprogs' 'to test with XFS images'
     need_program mkfs.btrfs 'btrfs-progs' 'btrfs-progs' 'to test with Btrfs images'
     need_program mkfs.fat 'dosfstools' 'dosfstools' 'to test that a file system is no partition table'
+    need_program mcopy 'mtools' 'mtools' 'to fill FAT images without being root'
     need_program mkfs.ntfs 'ntfs-3g' 'ntfsprogs' 'to test that a file system is no partition table'
     need_program sfdisk 'fdisk' 'util-linux' 'the tests compare partitions with it'
     need_program sgdisk 'gdisk' 'gdisk' 'the tests compare partitions with it'

@@ -2,6 +2,7 @@ package guestfs
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"slices"
@@ -59,7 +60,7 @@ func Open(r io.ReaderAt, size int64) (_ *FileSystem, err error) {
 		return openFAT(c, r)
 	}
 	return nil, &Error{
-		Offset: -1, Err: errors.New(unreadable(kind) + " can't be read without mounting it"), Hint: "", Kind: kind,
+		Kind: kind, Offset: -1, Err: fmt.Errorf("%s can't be read without mounting it: %w", unreadable(kind), ErrUnsupported),
 	}
 }
 
@@ -68,6 +69,11 @@ func Open(r io.ReaderAt, size int64) (_ *FileSystem, err error) {
 func Identify(r io.ReaderAt, size int64) (kind string, err error) {
 	defer caught("", "", &err)
 	return identify(newPages(r, size))
+}
+
+// Readable tells whether Open reads file systems of a kind.
+func Readable(kind string) bool {
+	return slices.Contains([]string{"ext2", "ext3", "ext4", "fat12", "fat16", "fat32"}, kind)
 }
 
 // Root is the topmost folder.

@@ -17,8 +17,8 @@ const filesHelp = `files looks into the file system on an image as it was at SNA
 latest one, and lists PATH or copies it to DEST. It needs no root, no loop
 device and no mount: it reads ext2, ext3, ext4 and FAT itself.
 
-    files REPO vm1@monday:/etc/          what is in the folder, as ls -l shows it
-    files REPO vm1@monday:/etc/ DEST     copy the folder, as cp -a does
+    files REPO vm1@monday:/etc/          what is in the folder, like ls -l
+    files REPO vm1@monday:/etc/ DEST     copy the folder, like cp -a
     files REPO vm1@monday:/etc/hosts -   one file to stdout
 
 PATH begins at the first ":/" before which there is the name of an image or of a
@@ -28,10 +28,10 @@ the guest; one at its end is followed only if PATH ends in "/", or for stdout.
 DEST is the new file or folder; where a folder is there already, the copy comes
 into it, under its own name. "/" has none: all that is in it comes into DEST,
 which may be an empty folder. Nothing that is there already is overwritten.
-Modes, times, symbolic and hard links and holes are copied, for root also owners.
-Left out are devices, sockets, pipes, extended attributes and the set-user-ID
-bits of programs. What can't be read is named on stderr, the rest is copied, and
-the exit status is 1.
+Modes, times, symbolic and hard links and holes are copied, for root also
+owners. Left out are devices, sockets, pipes, extended attributes and the
+set-user-ID bits of programs. What can't be read is named on stderr, the rest is
+copied, and the exit status is 1.
 
 An image with partitions: the only one with a file system that can be read is
 taken, an EFI system partition apart; otherwise say --partition.

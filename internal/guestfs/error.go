@@ -62,11 +62,14 @@ func unsupported(format string, args ...any) error {
 	return &Error{Offset: -1, Err: fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrUnsupported)}
 }
 
+// panicked is how errors begin that were panics.
+const panicked = "reading it went wrong"
+
 // caught turns a panic of the call that defers it into its error, and says of any
 // error which file system and file it is about.
 func caught(kind, path string, err *error) {
 	if r := recover(); r != nil {
-		*err = corrupt(-1, "reading it went wrong (%v)", r)
+		*err = corrupt(-1, panicked+" (%v)", r)
 	}
 	if *err == nil || *err == io.EOF {
 		return

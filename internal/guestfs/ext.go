@@ -79,8 +79,9 @@ func openExt(c *pages, data io.ReaderAt) (*FileSystem, error) {
 		return nil, err
 	}
 	label, _, _ := bytes.Cut(sb[0x78:0x88], []byte{0})
-	s := &FileSystem{Kind: extKind(sb), Label: string(label), Dirty: v.incompat&extRecover != 0, Owned: true, volume: v}
-	return s, nil
+	return &FileSystem{
+		Kind: extKind(sb), Label: string(label), Dirty: v.incompat&extRecover != 0, Owned: true, volume: v, blocks: c.size/v.block + 1,
+	}, nil
 }
 
 // extKind names it as blkid does: by what an older kernel couldn't read.

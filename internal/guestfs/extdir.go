@@ -21,6 +21,8 @@ func (v *extVolume) list(f *File, visit func(Entry) error) error {
 		return errEncrypted()
 	case in.inline != nil:
 		return listInline(in.inline[:f.Size], visit)
+	case f.Size > v.c.size:
+		return corrupt(-1, "a folder of %d bytes in an image of %d", f.Size, v.c.size)
 	case f.Size%v.block != 0:
 		return corrupt(-1, "a folder of %d bytes, which isn't whole blocks", f.Size)
 	}

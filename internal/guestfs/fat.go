@@ -44,7 +44,7 @@ func openFAT(c *pages, data io.ReaderAt) (*FileSystem, error) {
 	if v.label, err = v.readLabel(); err != nil {
 		return nil, err
 	}
-	return &FileSystem{Kind: v.kind(), Label: v.label, volume: v}, nil
+	return &FileSystem{Kind: v.kind(), Label: v.label, volume: v, blocks: int64(v.clusters)}, nil
 }
 
 // identifyFAT takes no boot sector for one that could be something else, such as the

@@ -119,7 +119,13 @@ func (f *File) next(off int64) (run, error) {
 // Both are the size when there is none.
 func (f *File) Data(off int64) (begin, end int64, err error) {
 	defer caught(f.fs.Kind, f.Path, &err)
+	// No file has more holes than the image has blocks, but what says so may be a tree
+	// whose branches are all the same one.
+	holes := int64(0)
 	for begin = max(off, 0); begin < f.Size; begin = end {
+		if holes++; holes > f.fs.blocks {
+			return 0, 0, corrupt(-1, "more holes than the file system has blocks")
+		}
 		r, err := f.next(begin)
 		if err != nil {
 			return 0, 0, err

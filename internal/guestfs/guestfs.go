@@ -21,6 +21,7 @@ type FileSystem struct {
 	Owned bool
 
 	volume volume
+	blocks int64 // how many of them fit into the image
 }
 
 // A volume is one kind of file system. Its errors name no file: the callers do.

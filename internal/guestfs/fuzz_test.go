@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,7 +61,7 @@ func readEverything(image []byte, budget int) (first error) {
 }
 
 func readData(f *File, budget *int) error {
-	p := make([]byte, 64<<10)
+	p := make([]byte, min(f.Size, 64<<10))
 	for off := int64(0); *budget > 0; {
 		begin, end, err := f.Data(off)
 		if err != nil || begin == f.Size {
@@ -152,5 +153,46 @@ func TestPanicIsAnError(t *testing.T) {
 	want := "ext4: /etc: " + panicked + " (runtime error: index out of range [0] with length 0): the file system is damaged there"
 	if !errors.Is(err, ErrCorrupt) || err.Error() != want {
 		t.Errorf("got %v", err)
+	}
+}
+
+// As above, at random and without a fuzzer: where there is something, mostly numbers at
+// the edge of what they can be.
+func TestDamagedImages(t *testing.T) {
+	images := smallImages(t)
+	rounds := 2000
+	if testing.Short() {
+		rounds = 200
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	refused := 0
+	for which, whole := range images {
+		var used []int
+		for i, c := range whole {
+			if c != 0 {
+				used = append(used, i)
+			}
+		}
+		for range rounds {
+			image := bytes.Clone(whole)
+			var changes []string
+			for range 1 + random.IntN(4) {
+				at := used[random.IntN(len(used))] + random.IntN(3) - 1
+				values := []byte{0, 1, 2, 0x7F, 0x80, 0xFF, byte(random.Uint32()), image[max(at, 0)] + 1}
+				image[max(at, 0)] = values[random.IntN(len(values))]
+				changes = append(changes, fmt.Sprintf("%d: %#x", at, image[max(at, 0)]))
+			}
+			begin := time.Now()
+			err := readEverything(image, 8<<20)
+			if err != nil {
+				refused++
+			}
+			if took := time.Since(begin); err != nil && strings.Contains(err.Error(), panicked) || took > 10*time.Second {
+				t.Errorf("image %d, %v: %v, in %s", which, changes, err, took)
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("no damage was noticed at all")
 	}
 }

@@ -3,6 +3,7 @@ package guestfs
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/bits"
@@ -66,22 +67,49 @@ type extVolume struct {
 
 var le = binary.LittleEndian
 
+// openExt opens the file system, as it is after its journal was replayed.
 func openExt(c *pages, data io.ReaderAt) (*FileSystem, error) {
+	s, journal, err := openExtAsItIs(c, data)
+	if err != nil || !s.Dirty || journal == 0 {
+		return s, err
+	}
+	newer, partly, err := s.volume.(*extVolume).replayed(s, journal)
+	if errors.Is(err, errJournal) || errors.Is(err, ErrCorrupt) {
+		return s, nil // which says that it is dirty
+	}
+	if err != nil {
+		return nil, err
+	}
+	// The superblock may be among what is newer.
+	after, _, err := openExtAsItIs(newPages(newer, c.size), newer)
+	if err != nil {
+		return nil, err
+	}
+	after.Dirty = partly
+	return after, nil
+}
+
+// openExtAsItIs leaves the journal alone, and gives the number of its inode, 0 for none
+// in this file system.
+func openExtAsItIs(c *pages, data io.ReaderAt) (_ *FileSystem, journal uint64, err error) {
 	sb := make([]byte, extSuperSize)
 	if err := c.read(sb, extSuperOffset); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	v := &extVolume{c: c, data: data, compat: le.Uint32(sb[0x5C:]), incompat: le.Uint32(sb[0x60:]), roCompat: le.Uint32(sb[0x64:])}
 	if err := v.checkFeatures(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if err := v.geometry(sb); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	label, _, _ := bytes.Cut(sb[0x78:0x88], []byte{0})
+	if v.compat&extHasJournal != 0 {
+		journal = uint64(le.Uint32(sb[0xE0:]))
+	}
 	return &FileSystem{
 		Kind: extKind(sb), Label: string(label), Dirty: v.incompat&extRecover != 0, Owned: true, volume: v, blocks: c.size/v.block + 1,
-	}, nil
+	}, journal, nil
 }
 
 // extKind names it as blkid does: by what an older kernel couldn't read.

@@ -114,7 +114,20 @@ func smallImages(t testing.TB) [][]byte {
 		tool(t, "mke2fs", append(strings.Fields("-q -F -N 400 -d "+dir+" "+flags), image)...)
 		images = append(images, read(image))
 	}
-	return images
+	return append(images, read(imageWithJournal(t, dir)))
+}
+
+// imageWithJournal is a small one whose journal holds two transactions.
+func imageWithJournal(t testing.TB, dir string) string {
+	t.Helper()
+	image := newImage(t, 3<<20)
+	tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-O", "^metadata_csum", "-J", "size=1", "-N", "400", "-d", dir, image)
+	block := filepath.Join(t.TempDir(), "block")
+	must(t, os.WriteFile(block, bytes.Repeat([]byte("\xC0\x3B\x39\x98"), 256), 0o600))
+	commands := filepath.Join(t.TempDir(), "commands")
+	must(t, os.WriteFile(commands, []byte("jo\njw -b 1900 "+block+"\njw -b 1901 -r 1900,1902 "+block+"\njc\n"), 0o600))
+	tool(t, "debugfs", "-w", "-f", commands, image)
+	return image
 }
 
 // Whatever changes in an image, it is read or refused, without a panic that only
@@ -194,5 +207,25 @@ func TestDamagedImages(t *testing.T) {
 	}
 	if refused == 0 {
 		t.Error("no damage was noticed at all")
+	}
+}
+
+// debugfs wrote the journal: a block in two transactions, the first of which the second
+// revokes.
+func TestSmallJournal(t *testing.T) {
+	testenv.Need(t, "ext4")
+	s := openImage(t, imageWithJournal(t, makeFATTree(t)))
+	o, ok := s.volume.bytes().(*overlay)
+	if !ok || s.Dirty {
+		t.Fatalf("it wasn't replayed, dirty %v", s.Dirty)
+	}
+	if _, ok := o.at[1900]; ok || len(o.at) == 0 || !o.at[1901].escaped {
+		t.Errorf("it replays %v", o.at)
+	}
+	p := make([]byte, 1024)
+	_, err := s.volume.bytes().ReadAt(p[:1000], 1901<<10+3)
+	must(t, err)
+	if want := bytes.Repeat([]byte("\x98\xC0\x3B\x39"), 250); !bytes.Equal(p[:1000], want) {
+		t.Errorf("the block begins %x", p[:16])
 	}
 }

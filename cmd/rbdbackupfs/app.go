@@ -31,6 +31,7 @@ no cluster is needed, nothing is copied, and the backup files are never changed.
 
     rbdbackupfs mount REPO MOUNTPOINT      show the backups below REPO at MOUNTPOINT
     ls MOUNTPOINT/images                   one folder an image, one file a snapshot
+    rbdbackupfs files REPO IMAGE:/PATH     list and copy out files, without mounting
     rbdbackupfs restore REPO IMAGE TARGET  bring an image back: to Ceph, or to a file
     rbdbackupfs umount MOUNTPOINT
 
@@ -133,7 +134,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.AddCommand(a.mountCommand(), a.umountCommand(), a.lsCommand(), a.layoutCommand(), a.browseCommand(), a.restoreCommand(), a.jobsCommand(), a.statusCommand(), a.versionCommand(), a.docsCommand())
+	root.AddCommand(a.mountCommand(), a.umountCommand(), a.lsCommand(), a.layoutCommand(), a.browseCommand(), a.filesCommand(), a.restoreCommand(), a.jobsCommand(), a.statusCommand(), a.versionCommand(), a.docsCommand())
 	return root
 }
 

@@ -67,6 +67,9 @@ func parseChangesQuery(v url.Values) (q changesQuery, err error) {
 	return q, err
 }
 
+// errNoSuchName is for what names neither an image nor a snapshot.
+var errNoSuchName = errors.New("there is no")
+
 // findPath takes name for an image, and then for IMAGE@SNAPSHOT at each '@': both
 // may hold one.
 func findPath(ctx context.Context, src source, root, name string) (image string, path []pathReport, err error) {
@@ -78,7 +81,7 @@ func findPath(ctx context.Context, src source, root, name string) (image string,
 			return image, path, err
 		}
 		if at = strings.LastIndexByte(name[:at], '@'); at < 0 {
-			return "", nil, fmt.Errorf("there is no %s in %s; see: rbdbackupfs ls %s", name, root, root)
+			return "", nil, fmt.Errorf("%w %s in %s; see: rbdbackupfs ls %s", errNoSuchName, name, root, root)
 		}
 		image, label = name[:at], name[at+1:]
 	}

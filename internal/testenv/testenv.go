@@ -53,6 +53,7 @@ func probes() map[string]probe {
 		"btrfs":      programs("mkfs.btrfs"),
 		"ext4":       programs("mkfs.ext4", "e2fsck", "debugfs"),
 		"fat":        programs("mkfs.fat"),
+		"mtools":     programs("mcopy", "mdel", "mdeltree"),
 		"ntfs":       programs("mkfs.ntfs"),
 		"packers":    programs("gzip", "pigz", "bgzip", "zstd", "pzstd", "lz4", "xz", "bzip2", "pbzip2", "tar"),
 		"partitions": programs("sfdisk", "sgdisk", "parted", "partx"),

@@ -28,6 +28,12 @@ func TestMountScripts(t *testing.T) {
 	runScripts(t, "testdata/fuse")
 }
 
+// TestFilesScripts looks into images that it makes.
+func TestFilesScripts(t *testing.T) {
+	testenv.Need(t, "ext4", "fat", "mtools", "partitions")
+	runScripts(t, "testdata/files")
+}
+
 func runScripts(t *testing.T, dir string) {
 	dependOnSources(t)
 	bin := t.TempDir()

@@ -156,7 +156,7 @@ func (b *browsing) findMount(ctx context.Context) error {
 	}
 	index, err := b.o.indexFolder(b.app.backend, repo)
 	hidden := filepath.Join(hiddenMounts, repo.ID())
-	if err = errors.Join(err, repo.Close()); err != nil {
+	if err := errors.Join(err, repo.Close()); err != nil {
 		return err
 	}
 	if owner, held := daemon.Holder(index); held && owner.Mount() {

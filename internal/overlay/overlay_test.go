@@ -175,11 +175,11 @@ func (d *disk) checkRoom() {
 
 // TestModel compares an overlay with an array, through syncs, remounts and kills.
 func TestModel(t *testing.T) {
+	top := t.TempDir()
+	round := 0
 	rapid.Check(t, func(r *rapid.T) {
-		folder, err := os.MkdirTemp(t.TempDir(), "")
-		if err != nil {
-			t.Fatal(err)
-		}
+		round++
+		folder := filepath.Join(top, fmt.Sprint(round))
 		size := rapid.IntRange(1, 40*blockSize).Draw(r, "size")
 		d := newDisk(t, folder, size)
 		place := func(longest int) (off, n int64) {

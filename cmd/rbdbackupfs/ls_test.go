@@ -14,8 +14,7 @@ import (
 	"rbdbackupfs/internal/parttable"
 )
 
-// TestLsPartitions: the JSON of a snapshot has the partitions of its disk, also of a
-// running mount.
+// TestLsPartitions: the JSON of a snapshot has the partitions of its disk.
 func TestLsPartitions(t *testing.T) {
 	list := []parttable.Partition{
 		{Number: 1, Off: 1 << 20, Size: 4 << 20, Type: "0fc63daf-8483-4772-8e79-3d69d8477de4", Name: "root"},

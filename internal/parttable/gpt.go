@@ -22,7 +22,6 @@ const (
 // A header is what a GPT header says.
 type header struct {
 	pos     int64 // of the header, bytes
-	sector  int64 // size of a sector, bytes
 	entries int64 // where they begin, bytes
 	count   int64 // of the entries
 	crc     uint32
@@ -115,9 +114,9 @@ func readHeader(d disk, sector, lba int64) (*header, error) {
 	field := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
 	own, first, last, entries := field(24), field(40), field(48), field(72)
 	count, entrySize := int64(binary.LittleEndian.Uint32(b[80:])), binary.LittleEndian.Uint32(b[84:])
-	end := uint64(d.size/sector - 1) //nolint:gosec // lba is on the disk, so there is a sector
+	end := uint64(d.size/sector - 1)
 	switch {
-	case own != uint64(lba): //nolint:gosec // at least 1
+	case own != uint64(lba):
 		return nil, damaged(pos, "a GPT header that belongs into sector %d", own)
 	case first > end || last > end || first > last:
 		return nil, damaged(pos, "the sectors from %d to %d that the GPT says can be used aren't those of a disk of %d", first, last, end+1)
@@ -129,7 +128,7 @@ func readHeader(d disk, sector, lba int64) (*header, error) {
 		return nil, damaged(pos, "the GPT entries begin at sector %d, past the end of the disk", entries)
 	}
 	return &header{
-		pos: pos, sector: sector, entries: int64(entries) * sector, count: count, //nolint:gosec // at most end
+		pos: pos, entries: int64(entries) * sector, count: count,
 		crc: binary.LittleEndian.Uint32(b[88:]),
 	}, nil
 }
@@ -139,10 +138,10 @@ func readHeader(d disk, sector, lba int64) (*header, error) {
 func decodeEntry(b []byte, sector, last int64) (p Partition, ok bool) {
 	kind := [16]byte(b)
 	first, end := binary.LittleEndian.Uint64(b[32:]), binary.LittleEndian.Uint64(b[40:])
-	if kind == ([16]byte{}) || first > end || end > uint64(last) { //nolint:gosec // at least 1
+	if kind == ([16]byte{}) || first > end || end > uint64(last) {
 		return p, false
 	}
-	p.Off, p.Size = int64(first)*sector, int64(end-first+1)*sector //nolint:gosec // at most last
+	p.Off, p.Size = int64(first)*sector, int64(end-first+1)*sector
 	p.Type = guid(kind)
 	var name [36]uint16
 	for i := range name {

@@ -23,7 +23,8 @@ import (
 	"io"
 )
 
-// ErrDamaged: there is a partition table, and it can't be used. Compare with errors.Is.
+// ErrDamaged says that there is a partition table, and that it can't be used. Compare
+// with errors.Is.
 var ErrDamaged = errors.New("partition table is damaged")
 
 // An Error says where a partition table is damaged.

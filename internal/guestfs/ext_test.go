@@ -130,6 +130,7 @@ func TestLookup(t *testing.T) {
 	dir := makeTree(t)
 	must(t, os.Symlink("/etc", filepath.Join(dir, "abs")))
 	must(t, os.Symlink("../../../../etc/hosts", filepath.Join(dir, "etc/out")))
+	must(t, os.Symlink("/many", filepath.Join(dir, "etc/root")))
 	must(t, os.Symlink("loop", filepath.Join(dir, "loop")))
 	image := newImage(t, 128<<20)
 	tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-d", dir, image)
@@ -148,6 +149,7 @@ func TestLookup(t *testing.T) {
 		{"/abs", true, "/etc"},
 		{"/abs/", false, "/etc"},
 		{"/etc/out", true, "/etc/hosts"},
+		{"/etc/root/", false, "/many"},
 		{"/etc/deep/../fast", true, "/etc/hosts"},
 		{"/loop", true, "ext4: /loop: symbolic links that lead in a circle"},
 		{"/etc/none", false, "ext4: /etc/none: file does not exist"},

@@ -36,8 +36,9 @@ copied, and the exit status is 1.
 An image with partitions: the only one with a file system that can be read is
 taken, an EFI system partition apart; otherwise say --partition.
 
-A file system that was in use when the snapshot was made may have changes in its
-journal. They aren't seen, and a warning says so.`
+A file system that was in use when the snapshot was made has changes in its
+journal. It is replayed, in memory; where that can't be done, a warning says so,
+and what is in it isn't seen.`
 
 type filesOptions struct {
 	repoFlags

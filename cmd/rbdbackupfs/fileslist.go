@@ -111,6 +111,9 @@ func (l *lister) folder(top *guestfs.File, prefix string) error {
 		here := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		entries, err := here.folder.Entries()
+		if err := l.ctx.Err(); err != nil {
+			return err
+		}
 		if err != nil {
 			l.failed(err)
 		}

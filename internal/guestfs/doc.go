@@ -4,6 +4,7 @@
 //	Open ──▶ FileSystem ──▶ Lookup ──▶ File ──▶ Entries, ReadAt, Data, Target
 //	           │
 //	           ├─ extVolume   superblock, inodes, extents or block maps, folders
+//	           │     └─ overlay   what the journal has newer
 //	           └─ fatVolume   clusters, folders with long names
 //
 // What it reads is untrusted: the bytes of a disk that somebody else wrote, or
@@ -13,8 +14,10 @@
 // compared. What it doesn't know is refused: a byte that is handed out is the one
 // that the guest wrote.
 //
-// It doesn't replay a journal: FileSystem.Dirty tells that there is something in
-// it. It reads no extended attributes, and nothing of encrypted files and folders.
+// The journal of ext3 and ext4 is replayed in memory, as Linux does when it mounts.
+// Where that can't be done, the file system is read as it lies there, and
+// FileSystem.Dirty says so. It reads no extended attributes, and nothing of encrypted
+// files and folders.
 //
 // Formats: https://docs.kernel.org/filesystems/ext4/, and for FAT Microsoft's
 // "FAT32 File System Specification", version 1.03. All ranges are half-open and in

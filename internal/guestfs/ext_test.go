@@ -2,6 +2,7 @@ package guestfs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -129,6 +130,7 @@ func TestLookup(t *testing.T) {
 	dir := makeTree(t)
 	must(t, os.Symlink("/etc", filepath.Join(dir, "abs")))
 	must(t, os.Symlink("../../../../etc/hosts", filepath.Join(dir, "etc/out")))
+	must(t, os.Symlink("/many", filepath.Join(dir, "etc/root")))
 	must(t, os.Symlink("loop", filepath.Join(dir, "loop")))
 	image := newImage(t, 128<<20)
 	tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-d", dir, image)
@@ -147,6 +149,7 @@ func TestLookup(t *testing.T) {
 		{"/abs", true, "/etc"},
 		{"/abs/", false, "/etc"},
 		{"/etc/out", true, "/etc/hosts"},
+		{"/etc/root/", false, "/many"},
 		{"/etc/deep/../fast", true, "/etc/hosts"},
 		{"/loop", true, "ext4: /loop: symbolic links that lead in a circle"},
 		{"/etc/none", false, "ext4: /etc/none: file does not exist"},
@@ -215,6 +218,49 @@ func fillAsRoot(t *testing.T, dir string) {
 	for i := range 300 { // removed ones leave gaps in the folder
 		if i%3 == 0 {
 			must(t, os.Remove(filepath.Join(dir, fmt.Sprintf("many/%s-%05d", strings.Repeat("long", 12), i))))
+		}
+	}
+}
+
+// What was reserved and never written is zeros, whatever lies there.
+func TestUnwrittenExtents(t *testing.T) {
+	testenv.Need(t, "ext4")
+	image := filepath.Join(t.TempDir(), "image")
+	must(t, os.WriteFile(image, bytes.Repeat([]byte("old"), 4<<20), 0o600))
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "file"), []byte("new"), 0o600))
+	tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-E", "nodiscard", "-d", dir, image)
+	tool(t, "debugfs", "-w", "-R", "fallocate /file 1 20", image)
+	tool(t, "debugfs", "-w", "-R", "set_inode_field /file size 21504", image)
+	f, err := openImage(t, image).Lookup("/file", false)
+	must(t, err)
+	got, want := make([]byte, f.Size), make([]byte, 21<<10)
+	copy(want, "new")
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%v %.2000q", err, got)
+	}
+	if begin, end, err := f.Data(0); begin != 0 || end != 1024 || err != nil {
+		t.Errorf("data in [%d, %d), %v", begin, end, err)
+	}
+}
+
+// A name that would lead elsewhere is none.
+func TestNamesThatCantBe(t *testing.T) {
+	testenv.Need(t, "ext4")
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "AAAAAAA"), nil, 0o600))
+	image := newImage(t, 4<<20)
+	tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-O", "^metadata_csum", "-d", dir, image)
+	whole, err := os.ReadFile(image)
+	must(t, err)
+	for _, name := range []string{"../evil", "/etc/pw", "nul\x00abc"} {
+		p := bytes.Replace(whole, []byte("AAAAAAA"), []byte(name), 1)
+		s, err := Open(bytes.NewReader(p), int64(len(p)))
+		must(t, err)
+		root, err := s.Root()
+		must(t, err)
+		if _, err := root.Entries(); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%q: %v", name, err)
 		}
 	}
 }

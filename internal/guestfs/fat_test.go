@@ -118,7 +118,7 @@ func TestFATCircles(t *testing.T) {
 	}
 	file, err = s.Lookup("/noise.bin", false)
 	must(t, err)
-	if n, err := file.ReadAt(make([]byte, file.Size), 0); n == 0 && err == nil {
+	if n, err := file.ReadAt(make([]byte, file.Size), 0); n != 512 || !errors.Is(err, ErrCorrupt) {
 		t.Errorf("the file: %d bytes, %v", n, err)
 	}
 }

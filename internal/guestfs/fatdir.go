@@ -31,6 +31,7 @@ type fatChain struct {
 	runs  []fatRun
 	known int64 // clusters in runs
 	ended bool
+	seen  map[uint32]*[64]uint64 // a bit for each cluster in runs
 }
 
 // A fatRun is clusters that follow each other.
@@ -63,8 +64,24 @@ func (v *fatVolume) find(c *fatChain, i int64) (fatRun, bool, error) {
 	return c.runs[low], true, nil
 }
 
-// walk adds the next cluster. A chain that is longer than there are clusters leads in
-// a circle.
+// mark notes a cluster, and tells whether it was noted before.
+func (c *fatChain) mark(cluster uint32) (again bool) {
+	if c.seen == nil {
+		c.seen = make(map[uint32]*[64]uint64)
+	}
+	page := c.seen[cluster>>12]
+	if page == nil {
+		page = new([64]uint64)
+		c.seen[cluster>>12] = page
+	}
+	word, bit := &page[cluster>>6&63], uint64(1)<<(cluster&63)
+	again = *word&bit != 0
+	*word |= bit
+	return again
+}
+
+// walk adds the next cluster. One that is there already would give the same bytes
+// again, and has no end.
 func (v *fatVolume) walk(c *fatChain) error {
 	cluster, ok, err := c.from, c.from != 0, error(nil)
 	if last := len(c.runs) - 1; last >= 0 {
@@ -77,9 +94,10 @@ func (v *fatVolume) walk(c *fatChain) error {
 		c.ended = err == nil
 		return err
 	}
-	if c.known++; c.known > int64(v.clusters) {
+	if c.mark(cluster) {
 		return corrupt(-1, "clusters that lead in a circle")
 	}
+	c.known++
 	if last := len(c.runs) - 1; last >= 0 && c.runs[last].at+uint32(c.runs[last].n) == cluster {
 		c.runs[last].n++
 		return nil

@@ -114,18 +114,18 @@ func smallImages(t testing.TB) [][]byte {
 		tool(t, "mke2fs", append(strings.Fields("-q -F -N 400 -d "+dir+" "+flags), image)...)
 		images = append(images, read(image))
 	}
-	return append(images, read(imageWithJournal(t, dir)))
+	return append(images, read(imageWithJournal(t, dir, "^metadata_csum", "jo")))
 }
 
 // imageWithJournal is a small one whose journal holds two transactions.
-func imageWithJournal(t testing.TB, dir string) string {
+func imageWithJournal(t testing.TB, dir, features, open string) string {
 	t.Helper()
 	image := newImage(t, 3<<20)
-	tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-O", "^metadata_csum", "-J", "size=1", "-N", "400", "-d", dir, image)
+	tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-O", features, "-J", "size=1", "-N", "400", "-d", dir, image)
 	block := filepath.Join(t.TempDir(), "block")
 	must(t, os.WriteFile(block, bytes.Repeat([]byte("\xC0\x3B\x39\x98"), 256), 0o600))
 	commands := filepath.Join(t.TempDir(), "commands")
-	must(t, os.WriteFile(commands, []byte("jo\njw -b 1900 "+block+"\njw -b 1901 -r 1900,1902 "+block+"\njc\n"), 0o600))
+	must(t, os.WriteFile(commands, []byte(open+"\njw -b 1900 "+block+"\njw -b 1901 -r 1900,1902 "+block+"\njc\n"), 0o600))
 	tool(t, "debugfs", "-w", "-f", commands, image)
 	return image
 }
@@ -214,7 +214,7 @@ func TestDamagedImages(t *testing.T) {
 // revokes.
 func TestSmallJournal(t *testing.T) {
 	testenv.Need(t, "ext4")
-	s := openImage(t, imageWithJournal(t, makeFATTree(t)))
+	s := openImage(t, imageWithJournal(t, makeFATTree(t), "^metadata_csum", "jo"))
 	o, ok := s.volume.bytes().(*overlay)
 	if !ok || s.Dirty {
 		t.Fatalf("it wasn't replayed, dirty %v", s.Dirty)
@@ -227,5 +227,27 @@ func TestSmallJournal(t *testing.T) {
 	must(t, err)
 	if want := bytes.Repeat([]byte("\x98\xC0\x3B\x39"), 250); !bytes.Equal(p[:1000], want) {
 		t.Errorf("the block begins %x", p[:16])
+	}
+}
+
+// A block of the journal that differs from its checksum: nothing of it is replayed.
+func TestJournalIsTorn(t *testing.T) {
+	testenv.Need(t, "ext4")
+	for _, version := range []string{"2", "3"} {
+		image := imageWithJournal(t, makeFATTree(t), "metadata_csum", "jo -c -v "+version)
+		o, ok := openImage(t, image).volume.bytes().(*overlay)
+		if !ok {
+			t.Fatal("it isn't replayed at all")
+		}
+		r, err := o.journal.next(int64(o.at[1901].position) * 1024)
+		must(t, err)
+		file, err := os.OpenFile(image, os.O_RDWR, 0)
+		must(t, err)
+		defer file.Close()
+		_, err = file.WriteAt([]byte("x"), r.at+100)
+		must(t, err)
+		if s := openImage(t, image); !s.Dirty {
+			t.Errorf("version %s: a torn block was replayed", version)
+		}
 	}
 }

@@ -15,7 +15,8 @@ type FileSystem struct {
 	Kind string
 	// Label is its name, "" for none.
 	Label string
-	// Dirty says that it was in use: changes are in its journal that aren't seen.
+	// Dirty says that it was in use, and that changes are in its journal that aren't
+	// seen: it is elsewhere, damaged, or has fast commits.
 	Dirty bool
 	// Owned says that its files have owners and modes: FAT has none.
 	Owned bool

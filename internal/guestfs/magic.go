@@ -43,10 +43,10 @@ func marks() []mark {
 
 // identify tells what lies there, "" for what isn't known.
 func identify(c *pages) (string, error) {
-	first := marks()
-	for _, m := range first {
-		if m.at > extSuperOffset {
-			continue
+	all := marks()
+	for _, m := range all {
+		if m.at >= extSuperOffset {
+			continue // in an ext there are numbers and files
 		}
 		if ok, err := has(c, m.at, m.text); ok || err != nil {
 			return m.kind, err
@@ -64,7 +64,7 @@ func identify(c *pages) (string, error) {
 	if kind, err := identifyFAT(c); kind != "" || err != nil {
 		return kind, err
 	}
-	for _, m := range first {
+	for _, m := range all {
 		if ok, err := has(c, m.at, m.text); ok || err != nil {
 			return m.kind, err
 		}

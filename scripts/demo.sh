@@ -10,7 +10,7 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 program=${RBDBACKUPFS:-$root/bin/rbdbackupfs-static}
 bundle=$root/tests/testdata/demo
 sums=$bundle/SHA256SUMS
-# Debian keeps losetup and debugfs out of an ordinary user's PATH.
+# Debian keeps losetup and blkid out of an ordinary user's PATH.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 work=''
@@ -180,47 +180,39 @@ look_with_loop() { # snapshot wanted
 }
 
 show_files_with_loop() {
-    say 'The disk has an ext4 file system. Mount the older snapshot, then the newer one:' ''
-    image=mnt/images/rbd/testimg-copy
-    show "mount -o loop,ro $image/for-clone2.img disk"
-    if ! mount -o loop,ro "$image/for-clone2.img" disk >said 2>&1; then
+    say 'The disk has an ext4 file system. The older snapshot, then the newer one:' ''
+    show 'rbdbackupfs browse mnt rbd/testimg-copy@for-clone2 disk'
+    if ! rbdbackupfs browse mnt rbd/testimg-copy@for-clone2 disk >said 2>&1; then
         indented <said
         say '' 'This machine does not let root use a loop device; a container often does not.'
         show_files_without_loop
         return
     fi
+    indented <said
     look_with_loop for-clone2 "$before"
     say ''
-    run mount -o loop,ro "$image/v2.img" disk
+    run rbdbackupfs browse mnt rbd/testimg-copy@v2 disk
     look_with_loop v2 "$after"
     say ''
     good 'for-clone2 has 111 222 test test1; v2 has aaa.txt and boy as well'
 }
 
-debug_names() { # image file
-    debugfs -R 'ls -p /' "$1" 2>/dev/null |
-        awk -F / '$6 != "" && $6 != "." && $6 != ".." && $6 != "lost+found" { print $6 }' |
-        LC_ALL=C sort | tr '\n' ' ' | sed 's/ $//'
+# file_names lists the files of a snapshot on one line.
+file_names() { # snapshot
+    rbdbackupfs files mnt "rbd/testimg-copy@$1:/" |
+        awk '{ print $NF }' | grep -v '^lost+found' | LC_ALL=C sort | tr '\n' ' ' | sed 's/ $//'
 }
 
 show_files_without_loop() {
-    if ! command -v debugfs >/dev/null 2>&1; then
-        say 'So this part is left out. Where root may use loop devices, it would be:'
-        show 'mount -o loop,ro mnt/images/rbd/testimg-copy/v2.img disk'
-        return
-    fi
-    say 'debugfs reads ext4 without mounting it. The older snapshot, then the newer one:' ''
-    for snapshot in for-clone2 v2; do
-        file=mnt/images/rbd/testimg-copy/$snapshot.img
-        show "debugfs -R 'ls -p /' $file"
-        debug_names "$file" | tr ' ' '\n' | indented
-        echo
-    done
-    expect for-clone2 "$(debug_names mnt/images/rbd/testimg-copy/for-clone2.img)" "$before"
-    expect v2 "$(debug_names mnt/images/rbd/testimg-copy/v2.img)" "$after"
-    show "debugfs -R 'cat boy' mnt/images/rbd/testimg-copy/v2.img"
-    boy=$(debugfs -R 'cat boy' mnt/images/rbd/testimg-copy/v2.img 2>/dev/null)
-    say "$boy" | indented
+    say 'rbdbackupfs reads ext4 without mounting it. The older snapshot, then the newer one:' ''
+    run rbdbackupfs files mnt rbd/testimg-copy@for-clone2:/
+    say ''
+    run rbdbackupfs files mnt rbd/testimg-copy@v2:/
+    expect for-clone2 "$(file_names for-clone2)" "$before"
+    expect v2 "$(file_names v2)" "$after"
+    say ''
+    run rbdbackupfs files mnt rbd/testimg-copy@v2:/boy -
+    boy=$(rbdbackupfs files mnt rbd/testimg-copy@v2:/boy -)
     expect boy "$boy" 'handsome boy'
     say ''
     good 'for-clone2 has 111 222 test test1; v2 has aaa.txt and boy as well'
@@ -231,7 +223,7 @@ show_files() {
     if [ "$(id -u)" -eq 0 ]; then
         show_files_with_loop
     else
-        say 'Loop-mounting takes root, and you are not root.'
+        say 'Mounting takes root, and you are not root.'
         show_files_without_loop
     fi
 }

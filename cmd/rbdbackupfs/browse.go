@@ -18,7 +18,8 @@ import (
 )
 
 const browseHelp = `browse mounts the file system in a snapshot at DIR, read-only, with the programs
-of the system (losetup, blkid, mount), and so takes root. "umount DIR" undoes all.
+of the system (losetup, blkid, mount), and so takes root. "umount DIR" undoes
+all.
 
 The disk of a machine that was running has a journal, which is replayed first.
 That is written to MOUNTPOINT/scratch, never to the backup; what was written

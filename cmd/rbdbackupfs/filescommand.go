@@ -57,7 +57,7 @@ func (a *app) filesCommand() *cobra.Command {
 		Long:  filesHelp,
 		Example: `  rbdbackupfs files /srv/backup rbd/vm1@monday:/etc/
   rbdbackupfs files /srv/backup rbd/vm1@monday:/etc/fstab -
-  rbdbackupfs files /mnt/backups rbd/vm1:/home/anna/ /tmp/anna
+  rbdbackupfs files /mnt/backups rbd/vm1:/home/user/ /tmp/user
   rbdbackupfs files --recursive /srv/backup rbd/vm1:/etc | grep passwd
   rbdbackupfs files --partition 2 /srv/backup rbd/vm1:/var/log/ .`,
 		Args: between(2, 3),

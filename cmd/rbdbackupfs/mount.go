@@ -17,7 +17,7 @@ const mountHelp = `mount shows every image below REPO in a file system at MOUNTP
 
     MOUNTPOINT/images/IMAGE/SNAPSHOT.img   the image at that snapshot, read-only
     MOUNTPOINT/images/IMAGE/latest.img     a link to the tip of its chain
-    MOUNTPOINT/scratch/IMAGE/SNAPSHOT.img  the same to write to, for a loop device
+    MOUNTPOINT/scratch/IMAGE/SNAPSHOT.img  the same, and takes writes
     MOUNTPOINT/import/POOL/IMAGE           write an export here to restore it
     MOUNTPOINT/status.json                 what is served, indexed and damaged
 

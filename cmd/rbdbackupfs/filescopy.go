@@ -126,7 +126,7 @@ func (f *filesRun) toStdout(ctx context.Context, file *guestfs.File) error {
 		if err = ctx.Err(); err != nil {
 			break
 		}
-		n := 0
+		var n int
 		if n, err = file.ReadAt(buffer[:min(int64(len(buffer)), file.Size-done)], done); err != nil && !errors.Is(err, io.EOF) {
 			break
 		}

@@ -65,8 +65,9 @@ func (f *filesRun) list(ctx context.Context, file *guestfs.File) error {
 		f.app.complain(explain(err))
 	}
 	l.visit = func(name string, file *guestfs.File) error {
-		target, err := "", error(nil)
+		var target string
 		if file.IsLink() {
+			var err error
 			if target, err = file.Target(); err != nil {
 				l.failed(err)
 			}
@@ -75,14 +76,14 @@ func (f *filesRun) list(ctx context.Context, file *guestfs.File) error {
 			report.Files = append(report.Files, newGuestFileReport(name, target, file))
 			return nil
 		}
-		_, err = fmt.Fprintln(out, listLine(name, target, file))
+		_, err := fmt.Fprintln(out, listLine(name, target, file))
 		return err
 	}
 	err := l.start(file)
 	if err == nil && f.o.json {
 		err = writeJSON(out, report)
 	}
-	if err = errors.Join(err, out.Flush()); err != nil {
+	if err := errors.Join(err, out.Flush()); err != nil {
 		return err
 	}
 	if failures > 0 {

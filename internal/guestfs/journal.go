@@ -3,7 +3,6 @@ package guestfs
 import (
 	"encoding/binary"
 	"errors"
-	"io"
 )
 
 // The journal of ext3 and ext4, as Linux has it in include/linux/jbd2.h. All its
@@ -207,86 +206,6 @@ func (j *journal) walk(end uint32, visit func(sequence, position uint32, p []byt
 	return nil
 }
 
-// intact compares a block with its checksum.
-func (j *journal) intact(kind uint32, p []byte) bool {
-	if !j.summed() {
-		return true
-	}
-	at := len(p) - 4
-	if kind == journalCommit {
-		at = 0x10
-	}
-	zeroed := append([]byte(nil), p...)
-	clear(zeroed[at : at+4])
-	return sum(j.seed, zeroed) == be.Uint32(p[at:])
-}
-
-func (j *journal) revocations(p []byte, visit func(block uint64)) error {
-	n, width := int(be.Uint32(p[12:])), 4
-	if j.incompat&journal64 != 0 {
-		width = 8
-	}
-	if n < 16 || n > len(p) {
-		return errJournal
-	}
-	for list := p[16:n]; len(list) >= width; list = list[width:] {
-		if width == 8 {
-			visit(be.Uint64(list))
-		} else {
-			visit(uint64(be.Uint32(list)))
-		}
-	}
-	return nil
-}
-
-// A tag says where a block of the journal belongs.
-type tag struct {
-	block    uint64
-	position uint32 // in the journal
-	escaped  bool
-	sum      uint32
-}
-
-// tags visits those of a descriptor that lies at a position.
-func (j *journal) tags(p []byte, position uint32, visit func(tag) error) error {
-	width, end := 8, len(p)
-	switch {
-	case j.incompat&journalV3 != 0:
-		width = 16
-	case j.incompat&journalV2 != 0:
-		width = 10
-	}
-	if j.incompat&(journal64|journalV3) == journal64 {
-		width += 4
-	}
-	if j.summed() {
-		end -= 4
-	}
-	for at := 12; at+width <= end; {
-		q := p[at:]
-		position = j.next(position)
-		t := tag{block: uint64(be.Uint32(q)), position: position}
-		flags := uint32(be.Uint16(q[6:]))
-		if t.sum = uint32(be.Uint16(q[4:])); j.incompat&journalV3 != 0 {
-			flags, t.sum = be.Uint32(q[4:]), be.Uint32(q[12:])
-		}
-		if j.incompat&journal64 != 0 {
-			t.block |= uint64(be.Uint32(q[8:])) << 32
-		}
-		t.escaped = flags&tagEscaped != 0
-		if err := visit(t); err != nil {
-			return err
-		}
-		if flags&tagLast != 0 {
-			return nil
-		}
-		if at += width; flags&tagSameUUID == 0 {
-			at += 16
-		}
-	}
-	return nil
-}
-
 // replay notes where a block has its newer contents.
 func (j *journal) replay(o *overlay, revoked map[uint64]uint32, sequence uint32, t tag) error {
 	if last, ok := revoked[t.block]; ok && int32(last-sequence) >= 0 {
@@ -310,42 +229,4 @@ func (j *journal) replay(o *overlay, revoked map[uint64]uint32, sequence uint32,
 	}
 	o.at[int64(t.block)] = logged{t.position, t.escaped}
 	return nil
-}
-
-// An overlay is a file system with the blocks that its journal has newer ones of.
-type overlay struct {
-	r       io.ReaderAt
-	journal *File
-	block   int64
-	at      map[int64]logged
-}
-
-// logged is where in the journal a block lies.
-type logged struct {
-	position uint32
-	escaped  bool
-}
-
-// ReadAt reads what lies there, and then over it what the journal has.
-func (o *overlay) ReadAt(p []byte, off int64) (int, error) {
-	n, err := o.r.ReadAt(p, off)
-	if len(o.at) == 0 {
-		return n, err
-	}
-	for number := off / o.block; number*o.block < off+int64(n); number++ {
-		l, ok := o.at[number]
-		if !ok {
-			continue
-		}
-		from := max(number*o.block, off)
-		part := p[from-off : min((number+1)*o.block-off, int64(n))]
-		inBlock := from - number*o.block
-		if _, err := o.journal.ReadAt(part, int64(l.position)*o.block+inBlock); err != nil {
-			return int(from - off), err
-		}
-		if l.escaped && inBlock < 4 {
-			copy(part, be.AppendUint32(nil, journalMagic)[inBlock:])
-		}
-	}
-	return n, err
 }

@@ -92,7 +92,11 @@ func (m *mounter) run(ctx context.Context) (err error) {
 	if m.server != nil {
 		defer func() { err = errors.Join(err, m.server.Close()) }()
 	}
-	return m.serve(ctx, parent)
+	err = m.serve(ctx, parent)
+	if m.o.untilIdle {
+		_ = os.Remove(m.mountpoint) // made for this; another one may be on its way
+	}
+	return err
 }
 
 // open opens the target of imports and the session. A target that can't be used

@@ -48,8 +48,8 @@ func (f *filesRun) openGuest(image io.ReaderAt) error {
 // otherWay is how to get at files that can't be read here.
 func (f *filesRun) otherWay(err error) string {
 	e := (*guestfs.Error)(nil)
-	if errors.As(err, &e) && slices.Contains([]string{"lvm", "mdraid", "luks", "bitlocker", "swap"}, e.Kind) {
-		return "attach the image with losetup, and open what is in it with its own tools"
+	if errors.As(err, &e) && slices.Contains([]string{"lvm", "bcache", "mdraid", "luks", "bitlocker", "swap"}, e.Kind) {
+		return "attach the image with losetup --partscan, and open it with the tools of " + e.Kind
 	}
 	return "mount it: rbdbackupfs browse --help"
 }

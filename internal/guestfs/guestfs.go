@@ -2,7 +2,6 @@ package guestfs
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"slices"
@@ -61,9 +60,7 @@ func Open(r io.ReaderAt, size int64) (_ *FileSystem, err error) {
 	case strings.HasPrefix(kind, "fat"):
 		return openFAT(c, r)
 	}
-	return nil, &Error{
-		Kind: kind, Offset: -1, Err: fmt.Errorf("%s can't be read without mounting it: %w", unreadable(kind), ErrUnsupported),
-	}
+	return nil, &Error{Kind: kind, Offset: -1, Err: unreadable(kind)}
 }
 
 // Identify tells the kind of what begins at byte 0 of r: "ext4", "xfs", "lvm", "" for

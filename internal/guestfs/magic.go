@@ -81,17 +81,26 @@ func has(c *pages, at int64, text string) (bool, error) {
 	return err == nil && bytes.Equal(p, []byte(text)), err
 }
 
-// unreadable names a kind for people.
-func unreadable(kind string) string {
+// A refusal is an ErrUnsupported in words of its own.
+type refusal string
+
+// Error is the words.
+func (r refusal) Error() string { return string(r) }
+
+// Is tells that it is an ErrUnsupported.
+func (r refusal) Is(err error) bool { return err == ErrUnsupported }
+
+// unreadable says of a kind why it isn't read.
+func unreadable(kind string) error {
 	switch kind {
 	case "luks", "bitlocker":
-		return "encrypted contents (" + kind + ")"
+		return refusal("it is encrypted")
 	case "lvm":
-		return "a physical volume of LVM"
-	case "mdraid":
-		return "a part of a software RAID (mdraid)"
+		return refusal("a physical volume of LVM, whose volumes have the files")
+	case "bcache", "mdraid":
+		return refusal("a part of an array, which has the files")
 	case "swap":
-		return "swap space"
+		return refusal("swap space, which has no files")
 	}
-	return kind
+	return refusal("can't be read without mounting it")
 }

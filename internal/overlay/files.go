@@ -129,6 +129,7 @@ func (o *Overlay) create() error {
 		}
 	}
 	if err != nil {
+		_ = os.Remove(o.base + mapExt) // perhaps it was made, and isn't sure to last
 		return errors.Join(err, data.Close(), os.Remove(o.base+dataExt))
 	}
 	o.mu.Lock()

@@ -557,3 +557,18 @@ func TestHugeHole(t *testing.T) {
 		t.Errorf("%s, want %s", text, want)
 	}
 }
+
+// TestCloseWhileOpen makes durable what is written to a mount that was taken away.
+func TestCloseWhileOpen(t *testing.T) {
+	d := newDisk(t, t.TempDir(), 20*blockSize)
+	d.write(random(2, 3*blockSize), 100)
+	if err := d.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.o.detach(); err != nil {
+		t.Fatal(err)
+	}
+	d.open()
+	d.check()
+	d.close()
+}

@@ -253,8 +253,18 @@ func (s *Store) List() []Info {
 	return list
 }
 
-// Close ends the use of the folder. Nothing may be open.
-func (s *Store) Close() error { return s.lock.Close() }
+// Close ends the use of the folder. What is open still, in a mount that was taken away
+// by force, is made durable, and can't be used any more.
+func (s *Store) Close() (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.overlays {
+		if o.refs > 0 {
+			err = errors.Join(err, o.Sync())
+		}
+	}
+	return errors.Join(err, s.lock.Close())
+}
 
 // reserve takes bytes from the limit, or gives some back. Errors: ErrLimit.
 func (s *Store) reserve(o *Overlay, bytes int64) error {

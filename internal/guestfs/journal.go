@@ -76,10 +76,38 @@ func (v *extVolume) replayed(s *FileSystem, number uint64) (_ *overlay, partly b
 		}
 		return j.tags(p, position, func(t tag) error { return j.replay(o, revoked, sequence, t) })
 	})
-	if err == nil && j.fast {
+	if err == nil {
+		partly, err = j.goesOn(end)
+	}
+	if err == nil && !partly && j.fast {
 		partly, err = j.fastCommits(end)
 	}
 	return o, partly, err
+}
+
+// goesOn tells whether the journal has more behind the last transaction that could be
+// replayed than what was being written when it was copied: then it is damaged there. Of a
+// transaction that was being written there is no commit yet, and of later ones nothing.
+func (j *journal) goesOn(end uint32) (bool, error) {
+	const piece = 1 << 20
+	limit := int64(j.last) * j.v.block
+	p := make([]byte, piece)
+	for at := int64(j.first) * j.v.block; at < limit; at += piece {
+		p = p[:min(piece, limit-at)]
+		if _, err := j.file.ReadAt(p, at); err != nil {
+			return false, err
+		}
+		for b := p; len(b) > 0; b = b[j.v.block:] {
+			if be.Uint32(b) != journalMagic {
+				continue
+			}
+			past := int32(be.Uint32(b[8:]) - end)
+			if past > 0 || past == 0 && be.Uint32(b[4:]) == journalCommit {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // fastCommits tells whether there are some behind the last transaction. They are a format

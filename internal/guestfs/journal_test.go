@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -97,6 +98,56 @@ func TestFastCommits(t *testing.T) {
 	} else {
 		t.Logf("dirty %v, %v", s.Dirty, err)
 	}
+}
+
+// A journal that is damaged between its transactions is replayed up to there, and it says
+// so: one that was being written looks the same, but for what comes behind.
+func TestJournalIsDamagedWithin(t *testing.T) {
+	testenv.Need(t, "ext4", "root", "loop")
+	for _, flags := range []string{"-t ext4", "-t ext4 -O ^metadata_csum,^64bit"} {
+		image, dir := newImage(t, 64<<20), t.TempDir()
+		tool(t, "mke2fs", append(strings.Fields("-q -F "+flags), image)...)
+		tool(t, "mount", "-o", "loop,commit=300", image, dir)
+		func() {
+			defer tool(t, "umount", dir)
+			for i := range 20 {
+				file, err := os.Create(filepath.Join(dir, fmt.Sprint("file", i)))
+				must(t, err)
+				must(t, file.Sync())
+				must(t, file.Close())
+			}
+			tool(t, "cp", "--sparse=always", image, image+".used")
+		}()
+		if s := openImage(t, image+".used"); s.Dirty {
+			t.Fatal("the journal wasn't replayed")
+		}
+		data, err := os.ReadFile(image + ".used")
+		must(t, err)
+		blocks := journalBlocks(t, image+".used", data)
+		for _, at := range []int{blocks[len(blocks)/3], blocks[len(blocks)/2]} {
+			damaged := slices.Clone(data)
+			damaged[at] ^= 1
+			must(t, os.WriteFile(image+".damaged", damaged, 0o600))
+			if s := openImage(t, image+".damaged"); !s.Dirty {
+				t.Errorf("%s: byte %d of the journal is another one, and nothing was noticed", flags, at)
+			}
+		}
+	}
+}
+
+// journalBlocks finds the blocks of the journal that say something, by their first bytes.
+func journalBlocks(t *testing.T, image string, data []byte) (at []int) {
+	t.Helper()
+	const size = 1024
+	for i := 0; i+12 < len(data); i += size {
+		if be.Uint32(data[i:]) == journalMagic && be.Uint32(data[i+4:]) <= journalRevoke && be.Uint32(data[i+8:]) > 1 {
+			at = append(at, i)
+		}
+	}
+	if len(at) < 10 {
+		t.Fatalf("there is next to nothing in the journal of %s", image)
+	}
+	return at
 }
 
 // A journal that is damaged is left alone, and it says so.

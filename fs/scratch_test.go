@@ -387,6 +387,13 @@ func TestScratchLimit(t *testing.T) {
 	if len(m.Log.Take("limit of the scratch folder")) == 0 {
 		t.Error("nothing was logged")
 	}
+	if err := f.Sync(); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a loop device hears of it by the sync: %v", err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Errorf("the second sync: %v", err)
+	}
+	m.Log.Take("limit of the scratch folder")
 	got := make([]byte, 4096)
 	if _, err := f.ReadAt(got, 512<<10); err != nil || !bytes.Equal(got, random(1, 1<<20)[512<<10:516<<10]) {
 		t.Errorf("what could not be written has changed: %v", err)
@@ -405,6 +412,9 @@ func TestScratchDamaged(t *testing.T) {
 	defer f.Close()
 	if _, err := f.WriteAt([]byte("part of a block"), 100); !errors.Is(err, syscall.EIO) {
 		t.Errorf("a part of a block: %v", err)
+	}
+	if err := f.Sync(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("the sync says nothing of it: %v", err)
 	}
 	data := random(2, 8192)
 	if _, err := f.WriteAt(data, 8192); err != nil {

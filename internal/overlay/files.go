@@ -180,16 +180,18 @@ func (o *Overlay) replaceLog() (err error) {
 	return err
 }
 
-// Sync makes durable what was written before. Once it has failed everything that writes
-// does, since nobody can tell what is lost.
+// Sync makes durable what was written before, and fails once if some of that was refused.
+// Once it could not do its own part everything that writes fails, since nobody can tell
+// what is lost.
 func (o *Overlay) Sync() error {
 	o.syncing.Lock()
 	defer o.syncing.Unlock()
 	o.mu.Lock()
-	data, fresh, err := o.data, o.dirty, o.failed
+	data, fresh, err, refused := o.data, o.dirty, o.failed, o.refused
+	o.refused = nil
 	if data == nil || err != nil {
 		o.mu.Unlock()
-		return err
+		return errors.Join(err, refused)
 	}
 	o.dirty = newBlocks()
 	o.mu.Unlock()
@@ -202,7 +204,7 @@ func (o *Overlay) Sync() error {
 		o.failed = err
 		o.mu.Unlock()
 	}
-	return err
+	return errors.Join(err, refused)
 }
 
 // note appends blocks to the log.

@@ -47,6 +47,7 @@ type Overlay struct {
 	packed   int64   // bytes of the log when it was last made anew
 	modified time.Time
 	failed   error // of a sync
+	refused  error // of a write since the last sync
 }
 
 func newOverlay(s *Store, base string, id Identity) *Overlay {
@@ -158,7 +159,20 @@ func (o *Overlay) WriteAt(ctx context.Context, base Base, p []byte, off int64) (
 	}
 	o.writers.Lock()
 	defer o.writers.Unlock()
-	return o.put(ctx, base, p, off)
+	n, err := o.put(ctx, base, p, off)
+	return n, o.refuse(err)
+}
+
+// refuse notes that a write failed, for the next sync to say so. Not everybody hears it
+// from the write: the kernel splits large ones, and a loop device takes it for success if
+// the first part was written.
+func (o *Overlay) refuse(err error) error {
+	if err != nil {
+		o.mu.Lock()
+		o.refused = err
+		o.mu.Unlock()
+	}
+	return err
 }
 
 // inPlace writes where all blocks have their place. Nothing else has to be done then.
@@ -177,7 +191,7 @@ func (o *Overlay) inPlace(p []byte, off int64) (done bool, n int, err error) {
 		return done, 0, err
 	}
 	n, err = o.data.WriteAt(p, off)
-	return true, n, err
+	return true, n, o.refuse(err)
 }
 
 // put writes with writers held: first the whole of all blocks, then the note that they

@@ -339,6 +339,12 @@ func TestLimit(t *testing.T) {
 	if err := write(4); !errors.Is(err, ErrLimit) {
 		t.Errorf("past the limit: %v", err)
 	}
+	if err := o.Sync(); !errors.Is(err, ErrLimit) {
+		t.Errorf("the sync says nothing of the write that was refused: %v", err)
+	}
+	if err := o.Sync(); err != nil {
+		t.Errorf("the second sync: %v", err)
+	}
 	if err := write(2); err != nil {
 		t.Errorf("in place: %v", err)
 	}
@@ -351,8 +357,8 @@ func TestLimit(t *testing.T) {
 	if err := write(9); err != nil {
 		t.Errorf("after a hole was made: %v", err)
 	}
-	if err := o.Close(); err != nil {
-		t.Fatal(err)
+	if err := o.Close(); !errors.Is(err, ErrLimit) {
+		t.Errorf("the close says nothing of the write that was refused: %v", err)
 	}
 	if err := s.Drop(identity(b).Name); err != nil || s.Used() != 0 {
 		t.Errorf("dropped: %v, %d bytes are in use", err, s.Used())
@@ -524,6 +530,9 @@ func TestBrokenBase(t *testing.T) {
 	o := openOverlay(t, s, b)
 	if _, err := o.WriteAt(t.Context(), brokenBase{b}, []byte("x"), 5); !errors.Is(err, errBroken) {
 		t.Errorf("a part: %v", err)
+	}
+	if err := o.Sync(); !errors.Is(err, errBroken) {
+		t.Errorf("the sync says nothing of it: %v", err)
 	}
 	if _, err := o.WriteAt(t.Context(), brokenBase{b}, random(2, blockSize), 0); err != nil {
 		t.Errorf("a whole: %v", err)

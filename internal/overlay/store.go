@@ -186,9 +186,9 @@ func (s *Store) close(o *Overlay) error {
 	if err == nil {
 		err = o.Sync() // what another use has written since
 	}
-	broken := err
+	broken := o.failure() != nil
 	err = errors.Join(err, o.detach())
-	if o.exists && broken == nil {
+	if o.exists && !broken {
 		return err
 	}
 	delete(s.overlays, o.id.Name)

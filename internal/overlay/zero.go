@@ -10,13 +10,17 @@ import (
 // zeroPiece is how much is written at once where no holes can be made, bytes.
 const zeroPiece = 1 << 20
 
-// Zero makes a range zeros, and gives back the room that it takes.
+// Zero makes a range zeros, and gives back the room that it takes. Errors: as WriteAt.
 func (o *Overlay) Zero(ctx context.Context, base Base, off, n int64) error {
 	if err := o.check(off, n); err != nil || n == 0 {
 		return err
 	}
 	o.writers.Lock()
 	defer o.writers.Unlock()
+	return o.refuse(o.zero(ctx, base, off, n))
+}
+
+func (o *Overlay) zero(ctx context.Context, base Base, off, n int64) error {
 	if err := o.failure(); err != nil {
 		return err
 	}

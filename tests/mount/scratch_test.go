@@ -176,6 +176,31 @@ func TestScratchPartitions(t *testing.T) {
 	}
 }
 
+// TestScratchFull fills the scratch folder from a file system on a loop device, which has
+// to hear of it: a loop device takes a write for success that was done in part.
+func TestScratchFull(t *testing.T) {
+	testenv.Need(t, "root", "fuse", "loop", "ext4")
+	repo := t.TempDir()
+	disk := filepath.Join(repo, "s0.raw")
+	command(t, "truncate", "-s", "96M", disk)
+	command(t, "mkfs.ext4", "-q", disk)
+	m := Start(t, repo, Options{Flags: []string{"--scratch-limit", "20MiB"}, Expected: []string{"limit of the scratch folder"}})
+	scratch := m.Scratch(filepath.Base(repo), "s0")
+	mnt := t.TempDir()
+	command(t, "mount", "-o", "loop", scratch, mnt)
+	noise := filepath.Join(t.TempDir(), "noise")
+	write(t, noise, draw(rand.NewChaCha8([32]byte{7}), 40<<20))
+	out, err := exec.CommandContext(t.Context(), "dd", "if="+noise, "of="+filepath.Join(mnt, "big"), "bs=1M", "conv=fsync").CombinedOutput()
+	if err == nil {
+		t.Errorf("40 MiB were durable in 20 MiB: %s", out)
+	}
+	command(t, "umount", mnt)
+	if err := os.Remove(scratch); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "e2fsck", "-fn", scratch)
+}
+
 // TestScratchFio has fio write, verify and trim, by the page cache and directly.
 func TestScratchFio(t *testing.T) {
 	testenv.Need(t, "fuse", "program:fio")

@@ -30,6 +30,8 @@ type Holder struct {
 	// Off and Size are the range of the file that a loop device has, bytes. A size of 0
 	// is all of the file from there.
 	Off, Size int64
+	// Autoclear is of a loop device that goes with its last user.
+	Autoclear bool
 	// MountedAt is where a loop device or a partition of it is mounted.
 	MountedAt []string
 	// Users are devices built on a loop device, such as dm-0.
@@ -56,7 +58,10 @@ func (h Holder) loopString() string {
 	}
 	if len(h.MountedAt) > 0 {
 		text += ", mounted at " + strings.Join(h.MountedAt, ", ")
-		cure = "umount " + strings.Join(h.MountedAt, " ") + " && " + cure
+		unmount := "umount " + strings.Join(h.MountedAt, " ")
+		if cure = unmount + " && " + cure; h.Autoclear {
+			cure = unmount
+		}
 	}
 	return text + ": " + cure
 }
@@ -188,6 +193,7 @@ func loopHolders(mountpoint string, mounts []mountEntry) []Holder {
 		holders = append(holders, Holder{
 			Kind: HolderLoop, Name: "/dev/" + filepath.Base(device), Path: path, MountedAt: at, Users: users,
 			Off: readNumber(device + "/loop/offset"), Size: readNumber(device + "/loop/sizelimit"),
+			Autoclear: readNumber(device+"/loop/autoclear") != 0,
 		})
 	}
 	return holders

@@ -80,6 +80,11 @@ func (n *scratchNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, 
 		return nil, 0, syscall.EPERM
 	}
 	snap := n.snap.Load()
+	n.t.scratch.drop.RLock()
+	defer n.t.scratch.drop.RUnlock()
+	if n.StableAttr().Ino != n.t.scratch.ino(snap) {
+		return nil, 0, syscall.ESTALE // dropped meanwhile: the kernel has pages of before
+	}
 	view, err := n.t.lib.OpenView(snap)
 	if errors.Is(err, chain.ErrNotFound) {
 		err = fmt.Errorf("%w: %w", errGone, err)

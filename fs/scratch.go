@@ -16,6 +16,9 @@ const dropSerials = (inoMaxSerial + 1) / 2
 
 // scratchFiles knows the scratch files that were dropped, and tells of closes.
 type scratchFiles struct {
+	// drop is held for writing while changes are dropped, and for reading by an open.
+	drop sync.RWMutex
+
 	mu      sync.Mutex
 	last    uint64
 	serials map[uint64]uint64 // by generation
@@ -107,7 +110,7 @@ func (t *tree) dropOverlay(ctx context.Context, snap *chain.Snapshot) error {
 	defer cancel()
 	for {
 		closed := t.scratch.nextClose()
-		err := t.opts.Scratch.Drop(overlayName(snap))
+		err := t.tryDrop(snap)
 		if !errors.Is(err, overlay.ErrBusy) {
 			return err
 		}
@@ -117,6 +120,18 @@ func (t *tree) dropOverlay(ctx context.Context, snap *chain.Snapshot) error {
 			return err
 		}
 	}
+}
+
+// tryDrop drops what was written, and gives the file another inode number: nobody opens
+// it with the old one in between.
+func (t *tree) tryDrop(snap *chain.Snapshot) error {
+	t.scratch.drop.Lock()
+	defer t.scratch.drop.Unlock()
+	err := t.opts.Scratch.Drop(overlayName(snap))
+	if err == nil {
+		t.scratch.dropped(snap)
+	}
+	return err
 }
 
 // Unlink drops the changes of a scratch file. There is nothing else that can be removed.
@@ -142,6 +157,5 @@ func (n *folderNode) Unlink(ctx context.Context, name string) syscall.Errno {
 	if err := n.t.dropOverlay(ctx, snap); err != nil {
 		return n.t.errno("drop changes", location{image: snap.Image, snapshot: snap.Label(), offset: -1}, err)
 	}
-	n.t.scratch.dropped(snap)
 	return 0
 }

@@ -3,6 +3,7 @@ package fs_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -275,6 +276,35 @@ func TestScratchDrop(t *testing.T) {
 	}
 	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, pristine) {
 		t.Errorf("it isn't pristine: %v", err)
+	}
+}
+
+// What still leads to a file that was dropped leads nowhere: the kernel has its pages.
+func TestScratchDroppedIsStale(t *testing.T) {
+	_, path := oneScratch(t, fstest.Data([]byte("first")))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("F"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	old, err := unix.Open(path, unix.O_PATH, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(old)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", old)); !errors.Is(err, syscall.ESTALE) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "first" {
+		t.Errorf("by its name: %q, %v", got, err)
 	}
 }
 

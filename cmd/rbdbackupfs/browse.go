@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"rbdbackupfs/fs"
 	"rbdbackupfs/internal/daemon"
@@ -72,6 +73,7 @@ type browsing struct {
 
 	mountpoint string // of ours
 	hidden     bool   // it was made for this
+	turn       *os.File
 }
 
 func (b *browsing) run(ctx context.Context) (err error) {
@@ -80,6 +82,10 @@ func (b *browsing) run(ctx context.Context) (err error) {
 	}
 	if err := b.findMount(ctx); err != nil {
 		return err
+	}
+	if b.turn != nil {
+		// Until somebody uses the mount: others find it then.
+		defer func() { err = errors.Join(err, b.turn.Close()) }()
 	}
 	if b.hidden {
 		defer func() {
@@ -98,7 +104,7 @@ func (b *browsing) run(ctx context.Context) (err error) {
 	}
 	// Open until the loop device has it: the mount may end with the last user.
 	defer func() { err = errors.Join(err, file.Close()) }()
-	part, err := choosePart(ctx, file, scratch, b.o.partition)
+	part, err := choosePart(ctx, file, name, scratch, b.o.partition)
 	if err != nil {
 		return err
 	}
@@ -160,12 +166,34 @@ func (b *browsing) findMount(ctx context.Context) error {
 	if err := errors.Join(err, repo.Close()); err != nil {
 		return err
 	}
+	if err := b.takeTurn(ctx, hidden); err != nil {
+		return err
+	}
 	if owner, held := daemon.Holder(index); held && owner.Mount() {
 		b.app.tellIgnored(&b.o.layoutFlags, index, owner)
 		b.mountpoint = owner.Mountpoint
 		return nil
 	}
 	return b.mountHidden(ctx, resolved, hidden, index)
+}
+
+// takeTurn waits for others who are about to mount, or to use, the same repository. A
+// mount that is just ending, since its last user went, is waited for as well.
+func (b *browsing) takeTurn(ctx context.Context, hidden string) (err error) {
+	if err := os.MkdirAll(hiddenMounts, 0o700); err != nil {
+		return err
+	}
+	if b.turn, err = os.OpenFile(hidden+".lock", os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return err
+	}
+	got := make(chan error, 1)
+	go func() { got <- unix.Flock(int(b.turn.Fd()), unix.LOCK_EX) }()
+	select {
+	case err := <-got:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // mountHidden mounts the repository for as long as what it shows is in use.
@@ -232,6 +260,9 @@ func (b *browsing) hold(scratch string) (*os.File, error) {
 	file, err := os.OpenFile(scratch, os.O_RDWR, 0)
 	if err == nil {
 		return file, nil
+	}
+	if errors.Is(err, unix.EROFS) {
+		return nil, fmt.Errorf("the mount at %s is read-only, and a journal can't be replayed there; mount it anew without -o ro", b.mountpoint)
 	}
 	status, unknown := mountStatus(context.Background(), b.mountpoint)
 	if unknown != nil || status.Scratch == nil {

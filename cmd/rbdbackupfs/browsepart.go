@@ -42,8 +42,8 @@ func (p part) String() string {
 func (p part) mountable() bool { return p.usage == "filesystem" }
 
 // choosePart finds what to mount of the disk in a file: number, if that isn't 0, or
-// what alone can be mounted.
-func choosePart(ctx context.Context, file *os.File, path string, number int) (part, error) {
+// what alone can be mounted. name is what messages call it.
+func choosePart(ctx context.Context, file *os.File, name, path string, number int) (part, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return part{}, err
@@ -57,7 +57,7 @@ func choosePart(ctx context.Context, file *os.File, path string, number int) (pa
 	}
 	table, err := parttable.Read(file, info.Size())
 	if err != nil {
-		return part{}, fmt.Errorf("%s: %w", path, err)
+		return part{}, fmt.Errorf("%s: %w", name, err)
 	}
 	parts := make([]part, 0, len(table.Partitions))
 	for _, p := range table.Partitions {
@@ -68,19 +68,19 @@ func choosePart(ctx context.Context, file *os.File, path string, number int) (pa
 		parts = append(parts, next)
 	}
 	if len(parts) == 0 && number == 0 {
-		return part{}, fmt.Errorf("%s has neither a file system nor partitions: it holds %s%s", path, whole, whole.cure())
+		return part{}, fmt.Errorf("%s has neither a file system nor partitions: it holds %s%s", name, whole, whole.cure())
 	}
-	return pick(parts, path, number)
+	return pick(parts, name, number)
 }
 
-func pick(parts []part, path string, number int) (part, error) {
+func pick(parts []part, name string, number int) (part, error) {
 	var fit []part
 	for _, p := range parts {
 		if number != 0 && p.number == number {
 			if p.mountable() {
 				return p, nil
 			}
-			return part{}, fmt.Errorf("%s has no file system in %s%s", path, p, p.cure())
+			return part{}, fmt.Errorf("%s has no file system in %s%s", name, p, p.cure())
 		}
 		if p.mountable() {
 			fit = append(fit, p)
@@ -92,15 +92,15 @@ func pick(parts []part, path string, number int) (part, error) {
 	}
 	switch {
 	case number != 0 && len(parts) == 0:
-		return part{}, fmt.Errorf("%s has no partitions", path)
+		return part{}, fmt.Errorf("%s has no partitions", name)
 	case number != 0:
-		return part{}, fmt.Errorf("%s has no partition %d; there are%s", path, number, list.String())
+		return part{}, fmt.Errorf("%s has no partition %d; there are%s", name, number, list.String())
 	case len(fit) == 1:
 		return fit[0], nil
 	case len(fit) == 0:
-		return part{}, fmt.Errorf("%s has no file system in any partition; there are%s", path, list.String())
+		return part{}, fmt.Errorf("%s has no file system in any partition; there are%s", name, list.String())
 	}
-	return part{}, fmt.Errorf("%s has several file systems; name one with --partition N%s", path, list.String())
+	return part{}, fmt.Errorf("%s has several file systems; name one with --partition N%s", name, list.String())
 }
 
 // cure says what can be done with what isn't mounted as it is.
@@ -166,6 +166,9 @@ func (p part) mount(ctx context.Context, path, dir string) error {
 	_, err = exec.CommandContext(ctx, "mount", "-t", p.holds, "-o", options, device, dir).Output()
 	if err != nil {
 		err = said("mount", err)
+		if strings.Contains(err.Error(), "unknown filesystem type") {
+			err = fmt.Errorf("%w; this kernel has no driver for %s; rbdbackupfs files reads ext2, ext3, ext4 and FAT without", err, p.holds)
+		}
 	}
 	// Of a device that is mounted: it goes at the umount. Also if we are interrupted.
 	if _, after := exec.CommandContext(context.WithoutCancel(ctx), "losetup", "--detach", device).Output(); after != nil {

@@ -155,10 +155,12 @@ func recordLength(data []byte) (int, bool) {
 }
 
 // cutOff tells whether a bad record is what an append leaves that wasn't finished: the
-// last one, or nothing but zeros behind its head.
+// last one, not all of which is there, or nothing but zeros behind its head. A whole one
+// never ends in a zero.
 func cutOff(data []byte) bool {
 	if length, ok := recordLength(data); ok {
-		return length >= len(data)-recordHead
+		left := len(data) - recordHead
+		return length > left || length == left && data[len(data)-1] == 0
 	}
 	return len(data) < recordHead || len(bytes.Trim(data[recordHead:], "\x00")) == 0
 }

@@ -54,8 +54,8 @@ type Store struct {
 	lock   *os.File
 
 	mu       sync.Mutex
-	used     int64 // bytes
-	overlays map[Name]*Overlay
+	used     int64               // bytes
+	overlays map[string]*Overlay // by their base, since a damaged one may not know its name
 }
 
 // Open takes a folder, and makes it if need be. limit bounds what all overlays
@@ -68,7 +68,7 @@ func Open(folder string, limit int64) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{folder: folder, limit: limit, lock: lock, overlays: map[Name]*Overlay{}}
+	s := &Store{folder: folder, limit: limit, lock: lock, overlays: map[string]*Overlay{}}
 	if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		err = fmt.Errorf("the scratch folder %s is %w", folder, ErrLocked)
 	}
@@ -104,9 +104,7 @@ func (s *Store) load() error {
 		path := filepath.Join(s.folder, entry.Name())
 		switch base, ext := cutExt(path); ext {
 		case mapExt:
-			if err := s.loadOverlay(base); err != nil {
-				return err
-			}
+			s.loadOverlay(base)
 		case dataExt:
 			// A map is made after its data, and removed before them.
 			if _, err := os.Lstat(base + mapExt); errors.Is(err, os.ErrNotExist) {
@@ -129,20 +127,21 @@ func cutExt(path string) (base, ext string) {
 	return strings.TrimSuffix(path, ext), ext
 }
 
-// loadOverlay reads one map. One that is damaged is kept, for Info to tell of.
-func (s *Store) loadOverlay(base string) error {
+// loadOverlay reads one map. One that can't be used is kept, for Info to tell of.
+func (s *Store) loadOverlay(base string) {
 	o := newOverlay(s, base, Identity{})
-	err := o.load()
-	if err != nil && !errors.Is(err, ErrDamaged) {
-		return err
+	o.err = o.load()
+	if o.err != nil && !errors.Is(o.err, ErrDamaged) {
+		o.err = fmt.Errorf("%w: %w", ErrDamaged, o.err)
 	}
-	o.err = err
+	if o.err == nil && s.base(o.id.Name) != base {
+		o.err = fmt.Errorf("%w: %s is of another image", ErrDamaged, base+mapExt)
+	}
 	if o.err != nil && s.base(o.id.Name) != base {
 		o.id.Name = Name{Snapshot: filepath.Base(base)} // it doesn't say
 	}
-	s.overlays[o.id.Name] = o
+	s.overlays[base] = o
 	s.used += o.bytes
-	return nil
 }
 
 // base is what the names of an overlay's files begin with.
@@ -156,11 +155,12 @@ func (s *Store) base(name Name) string {
 func (s *Store) Open(id Identity) (*Overlay, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.overlays[id.Name]
+	base := s.base(id.Name)
+	o := s.overlays[base]
 	switch {
 	case o == nil:
-		o = newOverlay(s, s.base(id.Name), id)
-		s.overlays[id.Name] = o
+		o = newOverlay(s, base, id)
+		s.overlays[base] = o
 	case o.err != nil:
 		return nil, o.err
 	case o.id != id:
@@ -191,11 +191,11 @@ func (s *Store) close(o *Overlay) error {
 	if o.exists && !broken {
 		return err
 	}
-	delete(s.overlays, o.id.Name)
+	delete(s.overlays, o.base)
 	if o.exists {
 		// What is durable is in the files, and not in memory.
 		s.used -= o.bytes
-		err = errors.Join(err, s.loadOverlay(o.base))
+		s.loadOverlay(o.base)
 	}
 	return err
 }
@@ -205,7 +205,7 @@ func (s *Store) close(o *Overlay) error {
 func (s *Store) Drop(name Name) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.overlays[name]
+	o := s.overlays[s.base(name)]
 	if o == nil {
 		return nil
 	}
@@ -221,7 +221,7 @@ func (s *Store) Drop(name Name) error {
 			return err
 		}
 	}
-	delete(s.overlays, name)
+	delete(s.overlays, o.base)
 	s.used -= o.bytes
 	return nil
 }
@@ -230,7 +230,7 @@ func (s *Store) Drop(name Name) error {
 func (s *Store) Info(name Name) (Info, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.overlays[name]
+	o := s.overlays[s.base(name)]
 	if o == nil {
 		return Info{}, false
 	}

@@ -80,12 +80,23 @@ func (b *browsing) run(ctx context.Context) (err error) {
 	if err := b.check(); err != nil {
 		return err
 	}
+	defer func() {
+		if b.turn != nil {
+			err = errors.Join(err, b.turn.Close())
+		}
+	}()
+	for range 2 {
+		// The mount of another browse may end while it is looked into.
+		if err = b.browse(ctx); err == nil || b.hidden || !within(b.mountpoint, hiddenMounts) || !ended(b.mountpoint) {
+			return err
+		}
+	}
+	return err
+}
+
+func (b *browsing) browse(ctx context.Context) (err error) {
 	if err := b.findMount(ctx); err != nil {
 		return err
-	}
-	if b.turn != nil {
-		// Until somebody uses the mount: others find it then.
-		defer func() { err = errors.Join(err, b.turn.Close()) }()
 	}
 	if b.hidden {
 		defer func() {
@@ -122,6 +133,9 @@ func (b *browsing) run(ctx context.Context) (err error) {
 func (b *browsing) check() error {
 	if err := b.o.check(); err != nil {
 		return err
+	}
+	if b.o.index == memoryIndex {
+		return usagef("browse needs an index in a folder, which the mount and others share")
 	}
 	if b.flags.Changed("partition") && b.o.partition < 1 {
 		return usagef("--partition %d: partitions are counted from 1", b.o.partition)
@@ -169,17 +183,28 @@ func (b *browsing) findMount(ctx context.Context) error {
 	if err := b.takeTurn(ctx, hidden); err != nil {
 		return err
 	}
+	if owner, held := daemon.Holder(index); held && owner.Mountpoint == hidden && ended(hidden) {
+		// Its last user has gone.
+		wait, cancel := context.WithTimeout(ctx, umountPatience)
+		defer cancel()
+		if err := daemon.WaitFree(wait, index); err != nil {
+			return err
+		}
+	}
 	if owner, held := daemon.Holder(index); held && owner.Mount() {
 		b.app.tellIgnored(&b.o.layoutFlags, index, owner)
 		b.mountpoint = owner.Mountpoint
 		return nil
 	}
-	return b.mountHidden(ctx, resolved, hidden, index)
+	return b.mountHidden(ctx, resolved, hidden)
 }
 
-// takeTurn waits for others who are about to mount, or to use, the same repository. A
-// mount that is just ending, since its last user went, is waited for as well.
+// takeTurn waits for others who are about to mount the same repository, until they use
+// it: it is found then.
 func (b *browsing) takeTurn(ctx context.Context, hidden string) (err error) {
+	if b.turn != nil {
+		return nil
+	}
 	if err := os.MkdirAll(hiddenMounts, 0o700); err != nil {
 		return err
 	}
@@ -197,14 +222,11 @@ func (b *browsing) takeTurn(ctx context.Context, hidden string) (err error) {
 }
 
 // mountHidden mounts the repository for as long as what it shows is in use.
-func (b *browsing) mountHidden(ctx context.Context, repo, hidden, index string) error {
+func (b *browsing) mountHidden(ctx context.Context, repo, hidden string) error {
 	if err := os.MkdirAll(hidden, 0o700); err != nil {
 		return err
 	}
 	args := []string{"rbdbackupfs", "mount", fmt.Sprintf("--ready-fd=%d", daemon.ReadyFD), "--until-unused"}
-	if index == memoryIndex {
-		args = append(args, "--scratch", filepath.Join("/var/tmp", "rbdbackupfs-scratch"))
-	}
 	b.flags.Visit(func(f *pflag.Flag) {
 		if f.Name == "partition" {
 			return
@@ -247,7 +269,7 @@ func (b *browsing) snapshot(ctx context.Context) (name, scratch string, err erro
 	last := path[len(path)-1]
 	for _, step := range path {
 		if step.Trust == "suspicious" {
-			b.app.complain(fmt.Sprintf("%s@%s is suspicious; see: rbdbackupfs ls %s %s", image, last.Label, b.mountpoint, image))
+			b.app.complain(fmt.Sprintf("%s@%s is suspicious; see: rbdbackupfs ls %s %s", image, last.Label, status.Repo, image))
 			break
 		}
 	}

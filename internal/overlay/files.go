@@ -130,6 +130,10 @@ func (o *Overlay) create() error {
 	}
 	if err != nil {
 		_ = os.Remove(o.base + mapExt) // perhaps it was made, and isn't sure to last
+		if o.log != nil {
+			err = errors.Join(err, o.log.Close())
+			o.log = nil
+		}
 		return errors.Join(err, data.Close(), os.Remove(o.base+dataExt))
 	}
 	o.mu.Lock()

@@ -69,7 +69,7 @@ func TestBrowse(t *testing.T) {
 	}{
 		{[]string{repo, "disk", second}, "is in use already, and two file systems on it would destroy what they write. End that first\n  /dev/loop"},
 		{[]string{repo, "disk@tuesday", second}, "there is no disk@tuesday in " + repo},
-		{[]string{"--partition", "2", repo, "disk", second}, "has no file system in partition 2 (swap, 8.0 MiB)"},
+		{[]string{"--partition", "2", repo, "disk", second}, "disk@monday has no file system in partition 2 (swap, 8.0 MiB)"},
 		{[]string{"--partition", "3", repo, "disk", second}, "has no file system in partition 3 (nothing known, 32 MiB)"},
 		{[]string{"--partition", "9", repo, "disk", second}, "has no partition 9; there are\n  partition 1 (ext4, 320 MiB)\n  partition 2 (swap, 8.0 MiB)\n"},
 		{[]string{repo, "disk", filepath.Join(second, "none")}, "doesn't exist; make it with: mkdir -p "},
@@ -91,6 +91,22 @@ func TestBrowse(t *testing.T) {
 		t.Errorf("left: %q, %v", left, err)
 	}
 	assertSame(t, before, fileStates(t, repo))
+	t.Run("at-once", func(t *testing.T) {
+		done := make(chan Result)
+		for image, dir := range map[string]string{"disk": first, "plain": second} {
+			go func() { done <- browse(repo, image, dir) }()
+		}
+		for range 2 {
+			if r := <-done; r.Code != 0 {
+				t.Errorf("%v", r)
+			}
+		}
+		for _, dir := range []string{first, second} {
+			checkFiles(t, dir, files)
+			command(t, "umount", dir)
+		}
+		awaitFree(t, index)
+	})
 	t.Run("mounted", func(t *testing.T) {
 		m := Start(t, repo)
 		dir := t.TempDir()

@@ -59,6 +59,18 @@ func (n *imageNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.At
 	return 0
 }
 
+// view opens the snapshot's bytes. An entry that the kernel still has may be gone.
+func (n *imageNode) view(snap *chain.Snapshot) (View, syscall.Errno) {
+	view, err := n.t.lib.OpenView(snap)
+	if errors.Is(err, chain.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", errGone, err)
+	}
+	if err != nil {
+		return nil, n.t.errno("open", n.at(-1), err)
+	}
+	return view, 0
+}
+
 var _ fusefs.NodeOpener = (*imageNode)(nil)
 
 // Open takes a view that outlives the snapshot's entry.
@@ -67,12 +79,9 @@ func (n *imageNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, ui
 		return nil, 0, syscall.EROFS
 	}
 	snap := n.snap.Load()
-	view, err := n.t.lib.OpenView(snap)
-	if errors.Is(err, chain.ErrNotFound) {
-		err = fmt.Errorf("%w: %w", errGone, err)
-	}
-	if err != nil {
-		return nil, 0, n.t.errno("open", n.at(-1), err)
+	view, errno := n.view(snap)
+	if errno != 0 {
+		return nil, 0, errno
 	}
 	handle := &imageHandle{t: n.t, snap: snap, size: snap.Size, view: view}
 	n.t.register(handle)

@@ -2,8 +2,6 @@ package fs
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strconv"
 	"syscall"
 
@@ -117,12 +115,9 @@ func (n *partNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, uin
 		return nil, 0, syscall.EROFS
 	}
 	snap := n.snap.Load()
-	view, err := n.t.lib.OpenView(snap)
-	if errors.Is(err, chain.ErrNotFound) {
-		err = fmt.Errorf("%w: %w", errGone, err)
-	}
-	if err != nil {
-		return nil, 0, n.t.errno("open", n.at(-1), err)
+	view, errno := n.view(snap)
+	if errno != 0 {
+		return nil, 0, errno
 	}
 	handle := &imageHandle{t: n.t, snap: snap, size: n.part.Size, view: partView{view, n.part.Off, n.part.Size}}
 	n.t.register(handle)

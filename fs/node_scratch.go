@@ -3,7 +3,6 @@ package fs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"syscall"
 
@@ -85,12 +84,9 @@ func (n *scratchNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, 
 	if n.StableAttr().Ino != n.t.scratch.ino(snap) {
 		return nil, 0, syscall.ESTALE // dropped meanwhile: the kernel has pages of before
 	}
-	view, err := n.t.lib.OpenView(snap)
-	if errors.Is(err, chain.ErrNotFound) {
-		err = fmt.Errorf("%w: %w", errGone, err)
-	}
-	if err != nil {
-		return nil, 0, n.t.errno("open", n.at(-1), err)
+	view, errno := n.view(snap)
+	if errno != 0 {
+		return nil, 0, errno
 	}
 	o, err := n.t.openOverlay(snap)
 	if err != nil {

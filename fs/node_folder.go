@@ -192,10 +192,7 @@ func (n *folderNode) attributes() attributes {
 
 // Getxattr gives the names that the path has lost by encoding.
 func (n *folderNode) Getxattr(_ context.Context, name string, dest []byte) (uint32, syscall.Errno) {
-	if !ours(name) {
-		return 0, syscall.ENODATA
-	}
-	return n.attributes().get(name, dest)
+	return getxattr(n.attributes, name, dest)
 }
 
 // Listxattr lists them.

@@ -93,17 +93,16 @@ var (
 	_ fusefs.NodeListxattrer = (*imageNode)(nil)
 )
 
+func (n *imageNode) attributes() attributes { return snapshotAttributes(n.snap.Load()) }
+
 // Getxattr tells where the bytes come from.
 func (n *imageNode) Getxattr(_ context.Context, name string, dest []byte) (uint32, syscall.Errno) {
-	if !ours(name) {
-		return 0, syscall.ENODATA
-	}
-	return snapshotAttributes(n.snap.Load()).get(name, dest)
+	return getxattr(n.attributes, name, dest)
 }
 
 // Listxattr lists what Getxattr tells.
 func (n *imageNode) Listxattr(_ context.Context, dest []byte) (uint32, syscall.Errno) {
-	return snapshotAttributes(n.snap.Load()).list(dest)
+	return n.attributes().list(dest)
 }
 
 // imageHandle is one open image.

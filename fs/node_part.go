@@ -125,7 +125,7 @@ func (n *partNode) Open(_ context.Context, flags uint32) (fusefs.FileHandle, uin
 }
 
 func (n *partNode) attributes() attributes {
-	list := append(snapshotAttributes(n.snap.Load()), attributes{
+	list := append(n.imageNode.attributes(), attributes{
 		{xattrPart, strconv.Itoa(n.part.Number)},
 		{xattrPartOffset, strconv.FormatInt(n.part.Off, 10)},
 		{xattrPartType, n.part.Type},
@@ -138,10 +138,7 @@ func (n *partNode) attributes() attributes {
 
 // Getxattr tells where the bytes come from.
 func (n *partNode) Getxattr(_ context.Context, name string, dest []byte) (uint32, syscall.Errno) {
-	if !ours(name) {
-		return 0, syscall.ENODATA
-	}
-	return n.attributes().get(name, dest)
+	return getxattr(n.attributes, name, dest)
 }
 
 // Listxattr lists what Getxattr tells.

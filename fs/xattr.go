@@ -97,9 +97,14 @@ func (a attributes) length() int {
 	return length
 }
 
-// ours reports whether an attribute may be one of these. ls -l asks each file
-// for two that aren't; these must cost nothing.
-func ours(name string) bool { return strings.HasPrefix(name, xattrPrefix) }
+// getxattr gets one of a node's attributes. ls -l asks each file for two that can't be
+// among them; these must cost nothing.
+func getxattr(of func() attributes, name string, dest []byte) (uint32, syscall.Errno) {
+	if !strings.HasPrefix(name, xattrPrefix) {
+		return 0, syscall.ENODATA
+	}
+	return of().get(name, dest)
+}
 
 // get copies a value, with the semantics of getxattr(2).
 func (a attributes) get(name string, dest []byte) (uint32, syscall.Errno) {

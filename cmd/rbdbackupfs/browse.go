@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"rbdbackupfs/chain"
 	"rbdbackupfs/fs"
 	"rbdbackupfs/internal/daemon"
 	"rbdbackupfs/internal/shellword"
@@ -268,7 +269,7 @@ func (b *browsing) snapshot(ctx context.Context) (name, scratch string, err erro
 	}
 	last := path[len(path)-1]
 	for _, step := range path {
-		if step.Trust == "suspicious" {
+		if step.Trust == chain.TrustSuspicious {
 			b.app.complain(fmt.Sprintf("%s@%s is suspicious; see: rbdbackupfs ls %s %s", image, last.Label, status.Repo, image))
 			break
 		}
